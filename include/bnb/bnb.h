@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT */
+/* libbnb: k-bit quantization for everyone. This header is the C ABI and its manual.
+ *
+ * TWO KINDS OF FUNCTIONS
+ *   c<verb>_<noun>   operations on tensors, described by DLTensor (see dlpack.h)
+ *   bnb_<verb>       services: versions, errors, devices, instruction sets, threads, memory
+ *
+ * RULES THAT HOLD FOR EVERY OPERATION
+ *   Status    Returns a bnb_status. On anything but BNB_OK nothing was written to any output, and bnb_last_error()
+ *             names the function, the argument, what it got and what it wants. (Only BNB_ERROR_DEVICE, reported by a
+ *             GPU while it ran, can leave outputs partly written.)
+ *   Tensors   Inputs are `const DLTensor *`. The caller owns every descriptor and every buffer; nothing is kept after the
+ *             call. All tensors of one call are on one device; the call runs on that device. Tensors are compact and
+ *             row-major (strides NULL, or equal to the compact ones) unless the function says "rows may be strided".
+ *             Data pointers may be unaligned. An output must not overlap an input or another output.
+ *             Dimensions are int64_t: more than 2^31 elements work. Empty tensors are fine and their data may be NULL.
+ *   Floats    "a float dtype" is fp32, fp16 or bf16. Arithmetic is IEEE fp32, round to nearest even, subnormals kept,
+ *             whatever the caller's floating-point environment; results are rounded once to the output dtype.
+ *   Blocks    A tensor is cut, in row-major order and regardless of rows, into blocks of `blocksize` elements; the last
+ *             block may be short. nb = ceil(n / blocksize) is the number of blocks of n elements.
+ *   Streams   `stream` is the device's queue (cudaStream_t, hipStream_t, MTLCommandQueue) or NULL for its default one.
+ *             GPU work is queued, never waited for. The CPU ignores it and is done on return.
+ *   Threads   Any function may be called from any thread at any time, and after fork() on both sides. Nothing is allocated
+ *             that outlives the call; nothing throws, prints, exits or aborts.
+ *   Bits      Codes, scales and dequantized values are EXACT: the same bits on every instruction set, thread count
+ *             and device (docs/kernels.md).
+ *
+ * WHAT HAPPENS TO UNUSUAL VALUES (all formats that scale by absmax = max |x| of a block or row)
+ *   zeros     absmax 0, codes of zero; dequantizes to zeros
+ *   NaN       absmax becomes NaN: the block dequantizes to NaN
+ *   infinity  absmax becomes infinity: infinite elements come back infinite with their sign, the others as NaN
+ *   otherwise x' = x * (1 / absmax) in fp32, or x / absmax where that reciprocal overflows. */
+#ifndef BNB_BNB_H_
+#define BNB_BNB_H_
+
+#ifndef BNB_CDEF
+#include <stddef.h>
+#include <stdint.h>
+#endif
+
+#include "dlpack.h"
+
+#ifndef BNB_API
+#if defined(_WIN32) && defined(BNB_BUILDING)
+#define BNB_API __declspec(dllexport)
+#elif defined(_WIN32) && !defined(BNB_STATIC)
+#define BNB_API __declspec(dllimport)
+#elif defined(__GNUC__) && defined(BNB_BUILDING)
+#define BNB_API __attribute__((visibility("default")))
+#else
+#define BNB_API
+#endif
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#define BNB_ENUM(name) enum name : int32_t /* so that every int32_t is a value of it */
+#else
+#define BNB_ENUM(name) enum name
+#endif
+
+/* Raised when a function changes its meaning or its arguments; adding functions does not raise it. It is the library's
+ * soname version, too. Compare with bnb_abi_version() after loading the library at run time. */
+enum { BNB_ABI_VERSION = 1 };
+
+typedef BNB_ENUM(bnb_status) {
+  BNB_OK = 0,
+  BNB_ERROR_INVALID_ARGUMENT = 1, /* an argument is wrong; calling again cannot help */
+  BNB_ERROR_UNSUPPORTED = 2,      /* a right call that this library, device or instruction set has no kernel for */
+  BNB_ERROR_OUT_OF_MEMORY = 3,    /* host or device memory ran out */
+  BNB_ERROR_DEVICE = 4,           /* a GPU or its driver reported an error; the message carries its own words */
+  BNB_ERROR_INTERNAL = 5          /* a defect of libbnb: please report it */
+} bnb_status;
+
+/* Formats that store one code per element. FP4 and NF4 have the numbers that bitsandbytes gives them. */
+typedef BNB_ENUM(bnb_quant_type) {
+  BNB_FP4 = 1,        /* 4-bit float of bitsandbytes (values 0, 1/192, 1/6, 1/4, 1/3, 1/2, 2/3, 1 and negatives) */
+  BNB_NF4 = 2,        /* 4-bit NormalFloat, QLoRA (arXiv:2305.14314), appendix E */
+  BNB_FP8_E4M3FN = 3, /* OCP 8-bit float, max 448, no infinity */
+  BNB_FP8_E5M2 = 4    /* OCP 8-bit float, max 57344, with infinity */
+} bnb_quant_type;
+
+/* ------------------------------------------------------------------------------------------------------------------
+ * 8-bit blockwise quantization (arXiv:2110.02861): each block is divided by its absmax, each element becomes the
+ * index of the nearest of 256 values. */
+
+/* A: float dtype, n elements.  code: fp32, 256 finite entries in ascending order (equal neighbours allowed).
+ * blocksize: elements, >= 1.  out: uint8, n elements.  absmax: fp32, nb elements.
+ * "Nearest" is decided against the fp32 midpoints (code[i] + code[i+1]) * 0.5; a tie goes to the lower index. */
+BNB_API bnb_status cquantize_blockwise(const DLTensor *A, const DLTensor *code, int64_t blocksize, DLTensor *out,
+                                       DLTensor *absmax, void *stream);
+
+/* out[i] = code[A[i]] * absmax[i / blocksize].
+ * A: uint8, n elements.  absmax: fp32, nb elements.  code: fp32, 256 entries, any values.  out: float dtype, n. */
+BNB_API bnb_status cdequantize_blockwise(const DLTensor *A, const DLTensor *absmax, const DLTensor *code,
+                                         int64_t blocksize, DLTensor *out, void *stream);
+
+/* ------------------------------------------------------------------------------------------------------------------
+ * Nested ("double") quantization: the absmax of a quantized tensor, itself quantized blockwise after its mean was
+ * taken off (arXiv:2305.14314, section 3). */
+
+/* How a compressed absmax is read: absmax[i] = code[codes[i]] * nested.absmax[i / nested.blocksize] + offset, the product
+ * rounded to fp32 before the sum. The uint8 codes travel as the `absmax` argument of the function that takes a bnb_nested. */
+typedef struct bnb_nested {
+  const DLTensor *code;   /* fp32, 256 entries */
+  const DLTensor *absmax; /* fp32, ceil(nb / blocksize) elements */
+  const DLTensor *offset; /* fp32, one element */
+  int64_t blocksize;      /* elements of absmax per nested block; bitsandbytes uses 256 */
+} bnb_nested;
+
+/* offset = mean of absmax, accumulated in float64 and rounded once; then cquantize_blockwise of absmax - offset.
+ * absmax: fp32, nb elements.  code: as in cquantize_blockwise.  blocksize: >= 1.  out: uint8, nb elements.
+ * nested_absmax: fp32, ceil(nb / blocksize) elements.  offset: fp32, one element (0 for an empty absmax). */
+BNB_API bnb_status cquantize_nested(const DLTensor *absmax, const DLTensor *code, int64_t blocksize, DLTensor *out,
+                                    DLTensor *nested_absmax, DLTensor *offset, void *stream);
+
+/* The inverse. A: uint8, nb elements.  nested: see above.  out: fp32, nb elements. */
+BNB_API bnb_status cdequantize_nested(const DLTensor *A, const bnb_nested *nested, DLTensor *out, void *stream);
+
+/* ------------------------------------------------------------------------------------------------------------------
+ * 4-bit quantization: NF4 and FP4. Two codes a byte, element 2i in the HIGH nibble, element 2i+1 in the low one; a missing
+ * last element is the code of zero. Codebooks and thresholds: docs/formats.md. */
+
+/* A: float dtype, n elements.  quant_type: BNB_FP4 or BNB_NF4.  blocksize: even, >= 2.
+ * out: any dtype of 1, 2, 4 or 8 bytes (bitsandbytes' quant_storage), (n + 1) / 2 bytes rounded up to whole items; the
+ * bytes behind the last code are zero.  absmax: fp32, nb elements. */
+BNB_API bnb_status cquantize_4bit(const DLTensor *A, bnb_quant_type quant_type, int64_t blocksize, DLTensor *out,
+                                  DLTensor *absmax, void *stream);
+
+/* out[i] = codebook[nibble i] * absmax[i / blocksize].
+ * A: the packed bytes.  absmax: fp32, nb elements; or uint8 if nested is not NULL.  out: float dtype, n elements. */
+BNB_API bnb_status cdequantize_4bit(const DLTensor *A, const DLTensor *absmax, const bnb_nested *nested,
+                                    bnb_quant_type quant_type, int64_t blocksize, DLTensor *out, void *stream);
+
+/* ------------------------------------------------------------------------------------------------------------------
+ * FP8: blocks scaled so that the largest magnitude is the largest finite value of the format. One scale per row of a
+ * matrix is a blocksize of one row. */
+
+/* scale = absmax / max_finite;  out = round-to-nearest-even, saturating, of x * (1 / scale).
+ * A: float dtype, n elements.  quant_type: BNB_FP8_E4M3FN or BNB_FP8_E5M2.  blocksize: >= 1.
+ * out: uint8 or the matching float8 dtype, n elements.  scale: fp32, nb elements. */
+BNB_API bnb_status cquantize_fp8(const DLTensor *A, bnb_quant_type quant_type, int64_t blocksize, DLTensor *out,
+                                 DLTensor *scale, void *stream);
+
+/* out[i] = decode(A[i]) * scale[i / blocksize].  The same tensors as above; out is a float dtype. */
+BNB_API bnb_status cdequantize_fp8(const DLTensor *A, const DLTensor *scale, bnb_quant_type quant_type,
+                                   int64_t blocksize, DLTensor *out, void *stream);
+
+/* ------------------------------------------------------------------------------------------------------------------
+ * LLM.int8() (arXiv:2208.07339): rows of a matrix scaled to -127 .. 127, round half to even. */
+
+/* row_stats[r] = max |A[r, c]| over the elements below the threshold;  out = rne(A * (127 / row_stats[r])).
+ * An element is an outlier if threshold > 0 and |A| >= threshold; outliers become 0 in out.
+ * A: float dtype, [rows, cols], rows may be strided.  threshold: >= 0, 0 switches outliers off.  out: int8, [rows, cols].
+ * row_stats: fp32, [rows].  outlier_cols: NULL, or uint8 [cols] that becomes 1 for every column with an outlier and 0 for
+ * the others; if it is given, those columns become 0 in every row of out (they go through a product of their own). */
+BNB_API bnb_status cquantize_int8_vectorwise(const DLTensor *A, float threshold, DLTensor *out, DLTensor *row_stats,
+                                             DLTensor *outlier_cols, void *stream);
+
+/* out[r, c] = A[r, c] * row_stats[r] * (1 / 127).
+ * A: int8, [rows, cols], rows may be strided.  row_stats: fp32, [rows].  out: float dtype, [rows, cols]. */
+BNB_API bnb_status cdequantize_int8_vectorwise(const DLTensor *A, const DLTensor *row_stats, DLTensor *out,
+                                               void *stream);
+
+/* The same by rows and, a second time, by columns (col_stats[c] = max |A[r, c]| over non-outliers), as the backward pass
+ * of LLM.int8() needs.  out_row, out_col: int8, [rows, cols].  row_stats: fp32, [rows].  col_stats: fp32, [cols].
+ * outlier_cols as above, for out_row; out_col has zeros at outliers only. */
+BNB_API bnb_status cquantize_int8_double(const DLTensor *A, float threshold, DLTensor *out_row, DLTensor *out_col,
+                                         DLTensor *row_stats, DLTensor *col_stats, DLTensor *outlier_cols,
+                                         void *stream);
+
+/* The scaling behind an int8 product: out[r, c] = A[r, c] * (row_stats[r] * col_stats[c]) * (1 / (127 * 127)) + bias[c].
+ * A: int32, [rows, cols].  row_stats: fp32, [rows].  col_stats: fp32, [cols].  bias: NULL or float dtype, [cols].
+ * out: float dtype, [rows, cols]. */
+BNB_API bnb_status cdequantize_int8_mm(const DLTensor *A, const DLTensor *row_stats, const DLTensor *col_stats,
+                                       const DLTensor *bias, DLTensor *out, void *stream);
+
+/* ------------------------------------------------------------------------------------------------------------------
+ * Services: versions and errors */
+
+BNB_API uint32_t bnb_abi_version(void); /* BNB_ABI_VERSION of the library that answers */
+BNB_API const char *bnb_version(void);  /* "0.1.0"; a static string */
+
+/* Text of the last error of the calling thread, "" if there was none. Valid until its next failing call. */
+BNB_API const char *bnb_last_error(void);
+
+BNB_API const char *bnb_status_name(bnb_status status); /* "INVALID_ARGUMENT" ...; a static string, never NULL */
+
+/* ------------------------------------------------------------------------------------------------------------------
+ * Services: what is in this library and what it uses */
+
+/* Backends of this library: index 0 is "cpu", then "cuda", "hip" or "metal" if it was built in. NULL past the last. */
+BNB_API const char *bnb_backend_name(int32_t index);
+
+/* Number of devices that the backend can use now (1 for "cpu"); 0 for an unknown name or an absent driver. */
+BNB_API int32_t bnb_device_count(const char *backend);
+
+/* Names of the CPU instruction sets in this library, from "reference" to the most capable. NULL past the last. */
+BNB_API const char *bnb_isa_name(int32_t index);
+BNB_API int32_t bnb_isa_available(const char *name); /* 1 if this CPU and operating system can run it, else 0 */
+BNB_API const char *bnb_isa_active(void);            /* the one operations use; NULL if BNB_CPU_ISA is wrong */
+BNB_API const char *bnb_isa_reason(void);            /* why that one, in a sentence; a static string */
+
+/* Uses the named instruction set in this process from now on; NULL goes back to the choice made at first use: the most
+ * capable one the CPU has, not above the one named by the environment variable BNB_CPU_ISA. For tests and measurements. */
+BNB_API bnb_status bnb_set_isa(const char *name);
+
+/* Threads that one operation may use. 0 = the default: BNB_NUM_THREADS, else the CPUs this process may run on
+ * (affinity mask and cgroup quota). Results do not depend on it. */
+BNB_API bnb_status bnb_set_num_threads(int32_t num_threads);
+BNB_API int32_t bnb_get_num_threads(void);
+
+/* ------------------------------------------------------------------------------------------------------------------
+ * Services: memory, for callers without a framework */
+
+/* *data = `bytes` bytes on the device, aligned to at least 64; NULL for 0 bytes. Large CPU blocks ask for huge pages. */
+BNB_API bnb_status bnb_allocate(DLDevice device, size_t bytes, void **data);
+BNB_API bnb_status bnb_free(DLDevice device, void *data); /* NULL is fine */
+
+/* Copies between devices, or within one. Queued on the stream; if one side is host memory, done on return. */
+BNB_API bnb_status bnb_copy(DLDevice to, void *destination, DLDevice from, const void *source, size_t bytes,
+                            void *stream);
+
+BNB_API bnb_status bnb_synchronize(DLDevice device, void *stream); /* waits until the stream's work is done */
+
+/* Memory that host and device both see and the driver pages (bitsandbytes' "paged" optimizers). UNSUPPORTED where the
+ * device has none; on the CPU it is ordinary memory. Free with bnb_free. */
+BNB_API bnb_status bnb_allocate_managed(DLDevice device, size_t bytes, void **data);
+
+/* Starts moving managed memory to `to`. A hint: where the driver cannot, it does nothing and returns BNB_OK. */
+BNB_API bnb_status bnb_prefetch(const void *data, size_t bytes, DLDevice to, void *stream);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* BNB_BNB_H_ */

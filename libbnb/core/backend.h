@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+// A backend: a name, the devices it answers for, its table of operations and its memory services.
+#ifndef BNB_CORE_BACKEND_H_
+#define BNB_CORE_BACKEND_H_
+
+#include "core/ops.h"
+
+namespace bnb {
+
+// Where an operation runs: the device of its tensors and the caller's stream.
+struct Queue {
+  DLDevice device;
+  void *stream;
+};
+
+struct Backend {
+  const char *name;
+  bool (*owns)(DLDeviceType type);
+  int32_t (*device_count)();
+
+  // A NULL slot is BNB_ERROR_UNSUPPORTED, with a message.
+#define BNB_OP(op, Args) bnb_status (*op)(const Args &, Queue);
+#include "core/ops.inc"
+#undef BNB_OP
+
+  bnb_status (*allocate)(DLDevice, size_t bytes, void **data);
+  bnb_status (*allocate_managed)(DLDevice, size_t bytes, void **data);
+  bnb_status (*release)(DLDevice, void *data);
+  bnb_status (*copy)(DLDevice to, void *destination, DLDevice from, const void *source, size_t bytes, void *stream);
+  bnb_status (*synchronize)(DLDevice, void *stream);
+  bnb_status (*prefetch)(const void *data, size_t bytes, DLDevice to, void *stream);
+};
+
+// The i-th backend of this library in the order of libbnb/meson.build, NULL past the last; and the one for a device.
+const Backend *backend_at(int32_t index);
+const Backend *backend_for(DLDeviceType type);
+
+}  // namespace bnb
+
+#endif  // BNB_CORE_BACKEND_H_

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+// What C++, CUDA, HIP and Metal spell differently in the format headers: function and constant qualifiers, bit casts.
+#ifndef BNB_FORMATS_PORTABLE_H_
+#define BNB_FORMATS_PORTABLE_H_
+
+#if defined(__METAL_VERSION__)
+#include <metal_stdlib>
+#define BNB_FN inline
+#define BNB_TABLE constant constexpr
+#else
+#include <cstdint>
+#include <cstring>
+#if defined(__CUDACC__) || defined(__HIPCC__)
+#define BNB_FN __host__ __device__ inline
+#define BNB_TABLE static __device__ constexpr
+#else
+#define BNB_FN inline
+#define BNB_TABLE constexpr
+#endif
+#endif
+
+namespace bnb::formats {
+
+// A bit pattern seen as a float, and back. constexpr where the language can, so that tables stay tables.
+#if defined(__METAL_VERSION__)
+BNB_FN float float_from_bits(uint32_t bits) { return as_type<float>(bits); }
+BNB_FN uint32_t bits_from_float(float value) { return as_type<uint32_t>(value); }
+#else
+BNB_FN constexpr float float_from_bits(uint32_t bits) { return __builtin_bit_cast(float, bits); }
+BNB_FN constexpr uint32_t bits_from_float(float value) { return __builtin_bit_cast(uint32_t, value); }
+#endif
+
+}  // namespace bnb::formats
+
+#endif  // BNB_FORMATS_PORTABLE_H_
