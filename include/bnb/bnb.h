@@ -95,6 +95,11 @@ BNB_API bnb_status cquantize_blockwise(const DLTensor *A, const DLTensor *code, 
 BNB_API bnb_status cdequantize_blockwise(const DLTensor *A, const DLTensor *absmax, const DLTensor *code,
                                          int64_t blocksize, DLTensor *out, void *stream);
 
+/* Writes the 256 fp32 entries of a dynamic map (section 2.1 of the paper), the usual code: with is_signed 1 the one for
+ * any values, with 0 the one for values that are never negative. bitsandbytes computes these with PyTorch and its entries
+ * vary by an ulp or two from host to host; these never do. code: 256 floats of host memory. */
+BNB_API bnb_status bnb_create_dynamic_map(int32_t is_signed, float *code);
+
 /* ------------------------------------------------------------------------------------------------------------------
  * Nested ("double") quantization: the absmax of a quantized tensor, itself quantized blockwise after its mean was
  * taken off (arXiv:2305.14314, section 3). */

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
-// cquantize_blockwise, cquantize_nested and their inverses.
+// cquantize_blockwise, cquantize_nested, their inverses, and the dynamic maps.
+#include <cstring>
+
 #include "api/absmax.h"
+#include "formats/dynamic_map.h"
 
 namespace bnb::api {
 
@@ -90,4 +93,14 @@ bnb_status cdequantize_nested(const DLTensor *A, const bnb_nested *nested, DLTen
   const View o = check.output("out", out, bit(DType::kF32));
   const AbsmaxView scales = check_absmax(check, "A", A, nested, o.n);
   return check.run(&Backend::dequantize_nested, {scales, o.n, o.data}, stream);
+}
+
+bnb_status bnb_create_dynamic_map(int32_t is_signed, float *code) {
+  if (!code) return fail(BNB_ERROR_INVALID_ARGUMENT, "bnb_create_dynamic_map: code is NULL");
+  if (is_signed != 0 && is_signed != 1) {
+    return fail(BNB_ERROR_INVALID_ARGUMENT, "bnb_create_dynamic_map: is_signed is %d, must be 0 or 1", int(is_signed));
+  }
+  const uint32_t *bits = is_signed ? formats::dynamic_map::kSignedBits : formats::dynamic_map::kUnsignedBits;
+  std::memcpy(code, bits, kCodeSize * sizeof(float));
+  return BNB_OK;
 }
