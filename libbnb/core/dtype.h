@@ -16,45 +16,45 @@ enum class DType : uint8_t { kF32, kF16, kBF16, kU8, kI8, kI32, kF8E4M3FN, kF8E5
 
 DType dtype_of(DLDataType dtype);
 const char *dtype_name(DLDataType dtype);  // "float32"; "dtype(code, bits, lanes)" for what has no name here
-inline bool is_float(DType dtype) { return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16; }
+BNB_INLINE bool is_float(DType dtype) { return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16; }
 
 // Tag types for templates over the three float dtypes: their storage and their exact meaning in fp32.
 struct F32 {
   using Storage = float;
   static constexpr DType kDType = DType::kF32;
-  static float widen(float x) { return x; }
-  static float narrow(float x) { return x; }
+  static BNB_INLINE float widen(float x) { return x; }
+  static BNB_INLINE float narrow(float x) { return x; }
 };
 struct F16 {
   using Storage = uint16_t;
   static constexpr DType kDType = DType::kF16;
-  static float widen(uint16_t x) { return formats::float_from_fp16(x); }
-  static uint16_t narrow(float x) { return formats::fp16_from_float(x); }
+  static BNB_INLINE float widen(uint16_t x) { return formats::float_from_fp16(x); }
+  static BNB_INLINE uint16_t narrow(float x) { return formats::fp16_from_float(x); }
 };
 struct BF16 {
   using Storage = uint16_t;
   static constexpr DType kDType = DType::kBF16;
-  static float widen(uint16_t x) { return formats::float_from_bf16(x); }
-  static uint16_t narrow(float x) { return formats::bf16_from_float(x); }
+  static BNB_INLINE float widen(uint16_t x) { return formats::float_from_bf16(x); }
+  static BNB_INLINE uint16_t narrow(float x) { return formats::bf16_from_float(x); }
 };
 
 // Element i of an array that may lie at any address.
 template <typename T>
-inline T load(const void *array, int64_t i) {
+BNB_INLINE T load(const void *array, int64_t i) {
   T value;
   std::memcpy(&value, static_cast<const char *>(array) + i * int64_t(sizeof(T)), sizeof(T));
   return value;
 }
 template <typename T>
-inline void store(void *array, int64_t i, T value) {
+BNB_INLINE void store(void *array, int64_t i, T value) {
   std::memcpy(static_cast<char *>(array) + i * int64_t(sizeof(T)), &value, sizeof(T));
 }
 template <typename Tag>
-inline float load_float(const void *array, int64_t i) {
+BNB_INLINE float load_float(const void *array, int64_t i) {
   return Tag::widen(load<typename Tag::Storage>(array, i));
 }
 template <typename Tag>
-inline void store_float(void *array, int64_t i, float value) {
+BNB_INLINE void store_float(void *array, int64_t i, float value) {
   store<typename Tag::Storage>(array, i, Tag::narrow(value));
 }
 

@@ -12,7 +12,7 @@
 
 namespace bnb {
 
-inline constexpr int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
+BNB_INLINE constexpr int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
 // The scale of block i: fp32 as it is, or nested (see bnb_nested).
 struct AbsmaxView {
@@ -23,7 +23,7 @@ struct AbsmaxView {
   const void *nested_offset = nullptr;  // nested: fp32 [1]
   int64_t nested_blocksize = 1;
 
-  float at(int64_t block) const {
+  BNB_INLINE float at(int64_t block) const {
     if (absmax) return load<float>(absmax, block);
     const float product = load<float>(nested_code, codes[block]) * load<float>(nested_absmax, block / nested_blocksize);
     return product + load<float>(nested_offset, 0);
@@ -133,7 +133,7 @@ struct DequantizeInt8MmArgs {
 };
 
 // A quantizer of element counts n and block counts nb; nb of an empty tensor is 0.
-inline int64_t block_count(int64_t n, int64_t blocksize) { return ceil_div(n, blocksize); }
+BNB_INLINE int64_t block_count(int64_t n, int64_t blocksize) { return ceil_div(n, blocksize); }
 
 }  // namespace bnb
 

@@ -10,11 +10,18 @@
 #else
 #include <cstdint>
 #include <cstring>
+// CPU kernels compile these headers with flags that not every CPU can run. An `inline` function that is not inlined is a weak
+// symbol, of which the linker keeps any one copy for everybody: what kernels include is always inlined.
+#if defined(_MSC_VER)
+#define BNB_INLINE __forceinline
+#else
+#define BNB_INLINE inline __attribute__((always_inline))
+#endif
 #if defined(__CUDACC__) || defined(__HIPCC__)
 #define BNB_FN __host__ __device__ inline
 #define BNB_TABLE static __device__ constexpr
 #else
-#define BNB_FN inline
+#define BNB_FN BNB_INLINE
 #define BNB_TABLE constexpr
 #endif
 #endif

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT
+// The words of words.h in AVX-512 F, BW, DQ and VL: sixteen lanes.
+#ifndef BNB_CPU_SIMD_AVX512_H_
+#define BNB_CPU_SIMD_AVX512_H_
+
+// gcc 12 calls its own "undefined" vectors used uninitialized (gcc bug 105593).
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+#include <immintrin.h>
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+
+#include "cpu/simd/words.h"
+
+namespace bnb::cpu::BNB_ISA {
+namespace {
+
+using Floats = __m512;
+using Ints = __m512i;
+using Mask = __mmask16;
+constexpr int kLanes = 16;
+
+BNB_INLINE Floats splat(float x) { return _mm512_set1_ps(x); }
+BNB_INLINE Ints splat_int(int32_t i) { return _mm512_set1_epi32(i); }
+BNB_INLINE Ints splat_bits(uint32_t u) { return _mm512_set1_epi32(int32_t(u)); }
+BNB_INLINE Ints iota_int() { return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15); }
+BNB_INLINE Ints bits(Floats x) { return _mm512_castps_si512(x); }
+BNB_INLINE Floats from_bits(Ints v) { return _mm512_castsi512_ps(v); }
+
+BNB_INLINE Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
+BNB_INLINE Floats sub(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
+BNB_INLINE Floats mul(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
+BNB_INLINE Floats div(Floats a, Floats b) { return _mm512_div_ps(a, b); }
+BNB_INLINE Floats fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+BNB_INLINE Floats sqrt(Floats x) { return _mm512_sqrt_ps(x); }
+BNB_INLINE Floats min(Floats a, Floats b) { return _mm512_min_ps(a, b); }
+BNB_INLINE Floats max(Floats a, Floats b) { return _mm512_max_ps(a, b); }
+BNB_INLINE Ints round_int(Floats x) { return _mm512_cvtps_epi32(x); }
+BNB_INLINE Floats to_float(Ints v) { return _mm512_cvtepi32_ps(v); }
+
+BNB_INLINE Ints add_int(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
+BNB_INLINE Ints sub_int(Ints a, Ints b) { return _mm512_sub_epi32(a, b); }
+BNB_INLINE Ints and_int(Ints a, Ints b) { return _mm512_and_si512(a, b); }
+BNB_INLINE Ints or_int(Ints a, Ints b) { return _mm512_or_si512(a, b); }
+BNB_INLINE Ints xor_int(Ints a, Ints b) { return _mm512_xor_si512(a, b); }
+BNB_INLINE Ints and_not(Ints a, Ints b) { return _mm512_andnot_si512(b, a); }
+BNB_INLINE Ints max_uint(Ints a, Ints b) { return _mm512_max_epu32(a, b); }
+BNB_INLINE Ints min_uint(Ints a, Ints b) { return _mm512_min_epu32(a, b); }
+template <int N>
+BNB_INLINE Ints shift_left(Ints v) {
+  return _mm512_slli_epi32(v, N);
+}
+template <int N>
+BNB_INLINE Ints shift_right(Ints v) {
+  return _mm512_srli_epi32(v, N);
+}
+BNB_INLINE uint32_t reduce_max_uint(Ints v) { return _mm512_reduce_max_epu32(v); }
+
+BNB_INLINE Floats abs(Floats x) { return from_bits(and_int(bits(x), splat_bits(0x7FFFFFFFu))); }
+BNB_INLINE Floats copy_sign(Floats magnitude, Floats sign) {
+  return from_bits(_mm512_ternarylogic_epi32(splat_bits(0x7FFFFFFFu), bits(magnitude), bits(sign), 0xCA));
+}
+
+BNB_INLINE Mask greater(Floats a, Floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
+BNB_INLINE Mask greater_equal(Floats a, Floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
+BNB_INLINE Mask equal(Floats a, Floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+BNB_INLINE Mask is_nan(Floats x) { return _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q); }
+BNB_INLINE Mask greater_int(Ints a, Ints b) { return _mm512_cmpgt_epi32_mask(a, b); }
+BNB_INLINE Mask equal_int(Ints a, Ints b) { return _mm512_cmpeq_epi32_mask(a, b); }
+BNB_INLINE Mask both(Mask m, Mask n) { return Mask(m & n); }
+BNB_INLINE Mask either(Mask m, Mask n) { return Mask(m | n); }
+BNB_INLINE Mask but_not(Mask m, Mask n) { return Mask(m & ~n); }
+BNB_INLINE bool any(Mask m) { return m != 0; }
+BNB_INLINE uint32_t mask_bits(Mask m) { return m; }
+BNB_INLINE Floats select(Mask m, Floats a, Floats b) { return _mm512_mask_blend_ps(m, b, a); }
+BNB_INLINE Ints select_int(Mask m, Ints a, Ints b) { return _mm512_mask_blend_epi32(m, b, a); }
+BNB_INLINE Mask first_lanes(int64_t count) { return Mask((1u << count) - 1u); }
+
+// bf16 in integers: vcvtneps2bf16 would flush subnormals.
+BNB_INLINE __m256i narrow_bf16(Floats x) {
+  const Ints u = bits(x);
+  const Ints odd = and_int(shift_right<16>(u), splat_int(1));
+  const Ints rounded = add_int(u, add_int(odd, splat_int(0x7FFF)));
+  const Ints quiet = or_int(u, splat_int(0x400000));
+  return _mm512_cvtepi32_epi16(shift_right<16>(select_int(is_nan(x), quiet, rounded)));
+}
+BNB_INLINE __m256i narrow_fp16(Floats x) { return _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+BNB_INLINE Floats widen_bf16(__m256i h) { return from_bits(shift_left<16>(_mm512_cvtepu16_epi32(h))); }
+BNB_INLINE Floats widen_fp16(__m256i h) { return _mm512_cvtph_ps(h); }
+
+template <typename Tag>
+BNB_INLINE Floats load(const void *p) {
+  if constexpr (Tag::kDType == DType::kF32) return _mm512_loadu_ps(p);
+  if constexpr (Tag::kDType == DType::kF16) return widen_fp16(_mm256_loadu_si256(static_cast<const __m256i *>(p)));
+  if constexpr (Tag::kDType == DType::kBF16) return widen_bf16(_mm256_loadu_si256(static_cast<const __m256i *>(p)));
+}
+template <typename Tag>
+BNB_INLINE Floats load_some(const void *p, int64_t count) {
+  if constexpr (Tag::kDType == DType::kF32) return _mm512_maskz_loadu_ps(first_lanes(count), p);
+  if constexpr (Tag::kDType == DType::kF16) return widen_fp16(_mm256_maskz_loadu_epi16(first_lanes(count), p));
+  if constexpr (Tag::kDType == DType::kBF16) return widen_bf16(_mm256_maskz_loadu_epi16(first_lanes(count), p));
+}
+template <typename Tag>
+BNB_INLINE void store(void *p, Floats x) {
+  if constexpr (Tag::kDType == DType::kF32) _mm512_storeu_ps(p, x);
+  if constexpr (Tag::kDType == DType::kF16) _mm256_storeu_si256(static_cast<__m256i *>(p), narrow_fp16(x));
+  if constexpr (Tag::kDType == DType::kBF16) _mm256_storeu_si256(static_cast<__m256i *>(p), narrow_bf16(x));
+}
+template <typename Tag>
+BNB_INLINE void store_some(void *p, Floats x, int64_t count) {
+  if constexpr (Tag::kDType == DType::kF32) _mm512_mask_storeu_ps(p, first_lanes(count), x);
+  if constexpr (Tag::kDType == DType::kF16) _mm256_mask_storeu_epi16(p, first_lanes(count), narrow_fp16(x));
+  if constexpr (Tag::kDType == DType::kBF16) _mm256_mask_storeu_epi16(p, first_lanes(count), narrow_bf16(x));
+}
+template <typename Tag>
+BNB_INLINE void stream(void *p, Floats x) {
+  if constexpr (Tag::kDType == DType::kF32) _mm512_stream_ps(static_cast<float *>(p), x);
+  if constexpr (Tag::kDType == DType::kF16) _mm256_stream_si256(static_cast<__m256i *>(p), narrow_fp16(x));
+  if constexpr (Tag::kDType == DType::kBF16) _mm256_stream_si256(static_cast<__m256i *>(p), narrow_bf16(x));
+}
+BNB_INLINE void stream_fence() { _mm_sfence(); }
+
+BNB_INLINE Ints load_int32(const void *p) { return _mm512_loadu_si512(p); }
+BNB_INLINE Ints load_int32_some(const void *p, int64_t count) { return _mm512_maskz_loadu_epi32(first_lanes(count), p); }
+BNB_INLINE Ints load_int8(const void *p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i *>(p))); }
+BNB_INLINE Ints load_int8_some(const void *p, int64_t count) {
+  return _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(first_lanes(count), p));
+}
+BNB_INLINE Ints load_uint8(const void *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128(static_cast<const __m128i *>(p))); }
+BNB_INLINE Ints load_uint8_some(const void *p, int64_t count) {
+  return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(first_lanes(count), p));
+}
+BNB_INLINE void store_int32(void *p, Ints v) { _mm512_storeu_si512(p, v); }
+BNB_INLINE void store_int8(void *p, Ints v) { _mm_storeu_si128(static_cast<__m128i *>(p), _mm512_cvtsepi32_epi8(v)); }
+BNB_INLINE void store_int8_some(void *p, Ints v, int64_t count) {
+  _mm_mask_storeu_epi8(p, first_lanes(count), _mm512_cvtsepi32_epi8(v));
+}
+BNB_INLINE void store_uint8(void *p, Ints v) { _mm_storeu_si128(static_cast<__m128i *>(p), _mm512_cvtepi32_epi8(v)); }
+BNB_INLINE void store_uint8_some(void *p, Ints v, int64_t count) {
+  _mm_mask_storeu_epi8(p, first_lanes(count), _mm512_cvtepi32_epi8(v));
+}
+BNB_INLINE Floats gather(const float *table, Ints index) { return _mm512_i32gather_ps(index, table, 4); }
+BNB_INLINE Ints gather_bits(const uint32_t *table, Ints index) { return _mm512_i32gather_epi32(index, table, 4); }
+
+using Halves = __m512i;
+constexpr int kHalfLanes = 32;
+BNB_INLINE Halves load_halves(const void *p) { return _mm512_loadu_si512(p); }
+BNB_INLINE Halves load_halves_some(const void *p, int64_t count) {
+  return _mm512_maskz_loadu_epi16(__mmask32((uint64_t(1) << count) - 1u), p);
+}
+BNB_INLINE Halves splat_halves(uint16_t u) { return _mm512_set1_epi16(int16_t(u)); }
+BNB_INLINE Halves and_halves(Halves a, Halves b) { return _mm512_and_si512(a, b); }
+BNB_INLINE Halves max_halves(Halves a, Halves b) { return _mm512_max_epu16(a, b); }
+BNB_INLINE uint32_t reduce_max_halves(Halves v) {
+  const __m256i m = _mm256_max_epu16(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1));
+  const __m128i n = _mm_max_epu16(_mm256_castsi256_si128(m), _mm256_extracti128_si256(m, 1));
+  const __m128i inverted = _mm_xor_si128(n, _mm_set1_epi16(-1));  // the machine has a horizontal minimum only
+  return 0xFFFFu ^ (uint32_t(_mm_cvtsi128_si32(_mm_minpos_epu16(inverted))) & 0xFFFFu);
+}
+
+}  // namespace
+}  // namespace bnb::cpu::BNB_ISA
+
+#endif  // BNB_CPU_SIMD_AVX512_H_
