@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+// Items of the float dtypes as fp32 and back, and what the dtypes' corners are.
+#ifndef TESTS_CONFORMANCE_VALUES_H_
+#define TESTS_CONFORMANCE_VALUES_H_
+
+#include <cmath>
+
+#include "call.h"
+#include "formats/float16.h"
+
+namespace conformance {
+
+inline bool is(DLDataType a, DLDataType b) { return a.code == b.code && a.bits == b.bits; }
+
+inline float value_of(DLDataType dtype, const uint8_t *item) {
+  uint32_t bits = 0;
+  std::memcpy(&bits, item, size_of(dtype) < 4 ? size_t(size_of(dtype)) : 4);
+  if (is(dtype, kF16)) return bnb::formats::float_from_fp16(uint16_t(bits));
+  if (is(dtype, kBF16)) return bnb::formats::float_from_bf16(uint16_t(bits));
+  return bnb::formats::float_from_bits(bits);
+}
+
+inline bool is_nan(DLDataType dtype, const uint8_t *item) { return is_float(dtype) && std::isnan(value_of(dtype, item)); }
+
+// Each value rounded to the dtype.
+inline Bytes narrowed(DLDataType dtype, const std::vector<float> &values) {
+  if (is(dtype, kF32)) return bytes_of(values);
+  std::vector<uint16_t> items;
+  items.reserve(values.size());
+  for (float value : values) {
+    items.push_back(is(dtype, kF16) ? bnb::formats::fp16_from_float(value) : bnb::formats::bf16_from_float(value));
+  }
+  return bytes_of(items);
+}
+
+struct Corners {
+  const char *name;
+  float largest, smallest_normal, smallest;
+  int mantissa_bits;
+};
+
+inline Corners corners_of(DLDataType dtype) {
+  if (is(dtype, kF16)) return {"fp16", 65504.0f, 0x1p-14f, 0x1p-24f, 10};
+  if (is(dtype, kBF16)) return {"bf16", 0x1.fep127f, 0x1p-126f, 0x1p-133f, 7};
+  return {"fp32", 0x1.fffffep127f, 0x1p-126f, 0x1p-149f, 23};
+}
+
+constexpr DLDataType kFloats[] = {kF32, kF16, kBF16};
+
+}  // namespace conformance
+
+#endif  // TESTS_CONFORMANCE_VALUES_H_
