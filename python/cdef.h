@@ -1,0 +1,3 @@
+/* SPDX-License-Identifier: MIT */
+/* Everything that the Python package declares to cffi; python/meson.build preprocesses it with BNB_CDEF defined. */
+#include <bnb/bnb.h>
