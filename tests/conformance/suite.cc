@@ -177,10 +177,11 @@ bool Suite::finish() {
   for (const auto &[reason, count] : skip_reasons_) std::printf("skipped %lld: %s\n", (long long)count, reason.c_str());
   std::printf("seed %llu, targets:", (unsigned long long)options_.seed);
   for (const Target &target : targets_) std::printf(" %s", target.name.c_str());
+  if (passed_ + failed_ + skipped_ == 0) std::printf("\nno case matches '%s'", options_.filter.c_str());
   std::printf("\n%lld passed, %lld failed", (long long)passed_, (long long)failed_);
   if (skipped_) std::printf(", %lld skipped", (long long)skipped_);
   std::printf("\n");
-  return failed_ == 0;
+  return failed_ == 0 && passed_ + skipped_ > 0;
 }
 
 }  // namespace conformance
