@@ -4,6 +4,7 @@
 #define BNB_CORE_BACKEND_H_
 
 #include "core/ops.h"
+#include "core/tool_ops.h"
 
 namespace bnb {
 
@@ -21,6 +22,7 @@ struct Backend {
   // A NULL slot is BNB_ERROR_UNSUPPORTED, with a message.
 #define BNB_OP(op, Args) bnb_status (*op)(const Args &, Queue);
 #include "core/ops.inc"
+#include "core/tool_ops.inc"
 #undef BNB_OP
 
   bnb_status (*allocate)(DLDevice, size_t bytes, void **data);

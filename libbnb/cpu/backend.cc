@@ -42,6 +42,7 @@ const Backend kBackend = {
     "cpu", owns, device_count,
 #define BNB_OP(op, Args) op,
 #include "core/ops.inc"
+#include "core/tool_ops.inc"
 #undef BNB_OP
     allocate, allocate, release, copy, synchronize, prefetch,
 };

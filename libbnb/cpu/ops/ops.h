@@ -11,6 +11,7 @@ namespace bnb::cpu {
 
 #define BNB_OP(op, Args) bnb_status op(const Args &, Queue);
 #include "core/ops.inc"
+#include "core/tool_ops.inc"
 #undef BNB_OP
 
 inline constexpr int64_t float_size(DType dtype) { return dtype == DType::kF32 ? 4 : 2; }

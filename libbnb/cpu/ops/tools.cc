@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT
+// The small operations of core/tool_ops.h that go through arrays once.
+#include "core/status.h"
+#include "cpu/float_environment.h"
+#include "cpu/ops/ops.h"
+#include "cpu/ops/sum.h"
+
+namespace bnb::cpu {
+namespace {
+
+// Number of midpoints strictly below x, by halving; NaN gives 0.
+uint8_t nearest(const float *midpoints, float x) {
+  int code = 0;
+  for (int step = 128; step; step >>= 1) code += x > midpoints[code + step - 1] ? step : 0;
+  return uint8_t(code);
+}
+
+}  // namespace
+
+bnb_status nearest_code(const NearestCodeArgs &args, Queue) {
+  const DefaultFloatEnvironment environment;
+  float midpoints[255];
+  for (int i = 0; i < 255; ++i) midpoints[i] = (load<float>(args.code, i) + load<float>(args.code, i + 1)) * 0.5f;
+  parallel_for(args.n, sizeof(float) + 1, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) args.out[i] = nearest(midpoints, load<float>(args.a, i));
+  });
+  return BNB_OK;
+}
+
+bnb_status percentile_clipping(const PercentileClippingArgs &args, Queue) {
+  const DefaultFloatEnvironment environment;
+  double squares = 0.0;
+  with_float(args.dtype, [&](auto tag) {
+    squares = ordered_sum(args.n, float_size(args.dtype), [&](int64_t i) {
+      const double g = load_float<decltype(tag)>(args.g, i);
+      return g * g;
+    });
+  });
+  const int64_t first = args.step == 1 ? 0 : args.step % kGnormHistory;
+  const int64_t last = args.step == 1 ? kGnormHistory : first + 1;
+  for (int64_t i = first; i < last; ++i) store<float>(args.gnorm_vec, i, float(squares));
+  return BNB_OK;
+}
+
+bnb_status histogram_add(const HistogramAddArgs &args, Queue) {
+  const DefaultFloatEnvironment environment;
+  for (int64_t i = 0; i < args.n; ++i) {  // before the first sum changes
+    const int32_t row = load<int32_t>(args.rows, i), col = load<int32_t>(args.cols, i);
+    if (row < 0 || col < 0 || col >= args.row_length) {
+      return fail(BNB_ERROR_INVALID_ARGUMENT, "%s: source[%lld] goes to [%d, %d], outside of rows of %lld", args.caller,
+                  (long long)i, int(row), int(col), (long long)args.row_length);
+    }
+  }
+  for (int64_t i = 0; i < args.n; ++i) {  // one thread: sums in fp32 have the bits of their order
+    const int64_t cell = load<int32_t>(args.rows, i) * args.row_length + load<int32_t>(args.cols, i);
+    store<float>(args.histogram, cell, load<float>(args.histogram, cell) + load<float>(args.added, i));
+  }
+  return BNB_OK;
+}
+
+bnb_status fill(const FillArgs &args, Queue) {
+  const bool bytes = args.dtype == DType::kU8;
+  parallel_for(args.n, bytes ? 1 : 4, 1, [&](int64_t begin, int64_t end) {
+    if (bytes) {
+      std::memset(static_cast<uint8_t *>(args.a) + begin, args.byte, size_t(end - begin));
+    } else {
+      for (int64_t i = begin; i < end; ++i) store<float>(args.a, i, args.value);
+    }
+  });
+  return BNB_OK;
+}
+
+bnb_status arange(const ArangeArgs &args, Queue) {
+  parallel_for(args.n, 4, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) store<float>(args.a, i, float(i));
+  });
+  return BNB_OK;
+}
+
+bnb_status multiply(const MultiplyArgs &args, Queue) {
+  parallel_for(args.n, 12, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) store<float>(args.a, i, load<float>(args.a, i) * load<float>(args.b, i));
+  });
+  return BNB_OK;
+}
+
+}  // namespace bnb::cpu
