@@ -8,6 +8,17 @@
 
 namespace bnb::cpu {
 
+// The first half of every blockwise quantizer: the scale of each block. The second half turns elements into codes, so that one
+// block may be the work of several threads.
+struct AbsmaxArgs {
+  DType dtype;           // of a: a float dtype
+  const void *a;         // [n]
+  int64_t n, blocksize;
+  float subtract;        // taken off every element first
+  float divisor;         // absmax[b] = max |a - subtract| / divisor; 1 for most formats
+  void *absmax;          // fp32 [nb]
+};
+
 struct QuantizeBlockwiseKernelArgs : QuantizeBlockwiseArgs {
   const CodeSearch *search;  // made from `code`, once per call
 };

@@ -19,17 +19,12 @@ float decode(bnb_quant_type quant_type, uint8_t code) {
 
 void quantize_4bit(const Quantize4bitArgs &args, int64_t begin, int64_t end) {
   with_float(args.dtype, [&](auto tag) {
-    const auto x = [&](int64_t i) { return load_float<decltype(tag)>(args.a, i); };
-    for (int64_t block = begin; block < end; ++block) {
-      const int64_t first = block * args.blocksize;
-      const int64_t last = args.n - first < args.blocksize ? args.n : first + args.blocksize;
-      const float absmax = absmax_of(first, last, x);
-      store<float>(args.absmax, block, absmax);
-      const auto code = [&](int64_t i) {
-        return encode(args.quant_type, i < last ? normalise(x(i), absmax) : 0.0f);
-      };
-      for (int64_t i = first; i < last; i += 2) args.out[i / 2] = uint8_t((code(i) << 4) | code(i + 1));
-    }
+    const auto code = [&](int64_t i) {
+      if (i >= args.n) return encode(args.quant_type, 0.0f);
+      return encode(args.quant_type,
+                    normalise(load_float<decltype(tag)>(args.a, i), load<float>(args.absmax, i / args.blocksize)));
+    };
+    for (int64_t i = begin; i < end; i += 2) args.out[i / 2] = uint8_t((code(i) << 4) | code(i + 1));
   });
 }
 

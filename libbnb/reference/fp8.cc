@@ -29,15 +29,10 @@ void quantize_fp8(const QuantizeFp8Args &args, int64_t begin, int64_t end) {
   with_format(args.quant_type, [&](auto format) {
     using Format = decltype(format);
     with_float(args.dtype, [&](auto tag) {
-      const auto x = [&](int64_t i) { return load_float<decltype(tag)>(args.a, i); };
-      for (int64_t block = begin; block < end; ++block) {
-        const int64_t first = block * args.blocksize;
-        const int64_t last = args.n - first < args.blocksize ? args.n : first + args.blocksize;
-        const float scale = absmax_of(first, last, x) / Format::max_finite();
-        store<float>(args.scale, block, scale);
-        for (int64_t i = first; i < last; ++i) {
-          args.out[i] = formats::fp8::encode<Format>(scaled<Format>(x(i), scale));
-        }
+      for (int64_t i = begin; i < end; ++i) {
+        const float x = load_float<decltype(tag)>(args.a, i);
+        const float scale = load<float>(args.scale, i / args.blocksize);
+        args.out[i] = formats::fp8::encode<Format>(scaled<Format>(x, scale));
       }
     });
   });

@@ -7,6 +7,7 @@
 
 namespace bnb::reference {
 
+using cpu::AbsmaxArgs;
 using cpu::QuantizeBlockwiseKernelArgs;
 
 #define BNB_KERNEL(kernel, Args, units) void kernel(const Args &, int64_t begin, int64_t end);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // NF4 and FP4 quantization on the CPU.
-#include "cpu/ops/ops.h"
+#include "cpu/ops/quantize.h"
 
 namespace bnb::cpu {
 
@@ -8,8 +8,8 @@ bnb_status quantize_4bit(const Quantize4bitArgs &args, Queue) {
   const Kernels *kernels = active_kernels();
   if (!kernels) return BNB_ERROR_INVALID_ARGUMENT;
   for (int64_t i = ceil_div(args.n, 2); i < args.out_bytes; ++i) args.out[i] = 0;  // less than one item
-  parallel_for(block_count(args.n, args.blocksize), args.blocksize * float_size(args.dtype) + args.blocksize / 2, 1,
-               [&](int64_t begin, int64_t end) { kernels->quantize_4bit(args, begin, end); });
+  quantize_in_blocks(*kernels, {args.dtype, args.a, args.n, args.blocksize, 0.0f, 1.0f, args.absmax},
+                     [&](int64_t begin, int64_t end) { kernels->quantize_4bit(args, begin, end); });
   return BNB_OK;
 }
 

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: MIT
+// Kernels that have no vector version yet run the reference one. A kernel moves out of here into a file of its own.
+#include "cpu/kernels/kernels.h"
+#include "reference/reference.h"
+
+namespace bnb::cpu::BNB_ISA {
+
+#define BNB_PENDING(kernel, Args) \
+  void kernel(const Args &args, int64_t begin, int64_t end) { reference::kernel(args, begin, end); }
+BNB_PENDING(quantize_blockwise, QuantizeBlockwiseKernelArgs)
+BNB_PENDING(dequantize_blockwise, DequantizeBlockwiseArgs)
+BNB_PENDING(quantize_4bit, Quantize4bitArgs)
+BNB_PENDING(dequantize_4bit, Dequantize4bitArgs)
+BNB_PENDING(quantize_fp8, QuantizeFp8Args)
+BNB_PENDING(dequantize_fp8, DequantizeFp8Args)
+BNB_PENDING(int8_row_stats, QuantizeInt8Args)
+BNB_PENDING(int8_col_stats, QuantizeInt8Args)
+BNB_PENDING(int8_quantize_rows, QuantizeInt8Args)
+BNB_PENDING(int8_quantize_cols, QuantizeInt8Args)
+BNB_PENDING(dequantize_int8, DequantizeInt8Args)
+BNB_PENDING(dequantize_int8_mm, DequantizeInt8MmArgs)
+#undef BNB_PENDING
+
+}  // namespace bnb::cpu::BNB_ISA
