@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+"""What every array library must offer so that operations can run on its arrays: one subclass of ArrayKind for each."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from math import prod
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+
+from libbnb._errors import InvalidArgument
+from libbnb._native import NULL, View, device_word
+from libbnb.arrays.dtypes import matrix_word
+
+Array: TypeAlias = Any  # an array of any library: they have no common static type
+
+CPU = device_word(1, 0)
+
+
+def as_matrix(view: View, rows: int, cols: int) -> View:
+    """The same compact memory seen as a matrix."""
+    return (rows, cols, cols, 1, view[4], view[5], matrix_word(view[6]))
+
+
+def rows_and_cols(shape: tuple[int, ...], name: str) -> tuple[int, int]:
+    """A shape as a matrix: the last axis is a row, the others are counted together."""
+    if not shape:
+        raise InvalidArgument(f"{name} has no dimensions, must have at least 1")
+    return prod(shape[:-1]), shape[-1]
+
+
+class ArrayKind(ABC):
+    """One array library. A `View` describes memory to the C library; the array must outlive its use."""
+
+    name: ClassVar[str]
+
+    # Its own objects for the dtypes that results have.
+    uint8: Any
+    int8: Any
+    float16: Any
+    float32: Any
+
+    @abstractmethod
+    def read(self, array: Array, name: str) -> tuple[Array, View]:
+        """An input and its flat view. The array that comes back is a compact copy if the input was not compact.
+
+        Raises TypeError if it is not an array of this library, InvalidArgument if C has no word for its dtype or place.
+        """
+
+    @abstractmethod
+    def write(self, array: Array, name: str) -> View:
+        """Flat view of an output: compact and writable, or InvalidArgument."""
+
+    @abstractmethod
+    def fresh(self, shape: tuple[int, ...], dtype: Any, like: Array) -> tuple[Array, View]:
+        """A new uninitialised array on the device of another one, and its flat view."""
+
+    @abstractmethod
+    def dtype(self, spec: Any, name: str) -> Any:
+        """This library's dtype object for a dtype of any library, or a dtype's name."""
+
+    @abstractmethod
+    def dtype_name(self, dtype: Any) -> str:
+        """"bfloat16" and the like."""
+
+    @abstractmethod
+    def from_numpy(self, array: np.ndarray[Any, Any], like: Array) -> Array:
+        """A copy of a NumPy array on the device of another array."""
+
+    @abstractmethod
+    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+        """The elements as a NumPy array, without a copy where possible."""
+
+    def read_rows(self, array: Array, name: str) -> tuple[Array, View]:
+        """Like `read`, as a matrix. Rows may be further apart than they are long, where the library can tell."""
+        rows, cols = rows_and_cols(tuple(array.shape), name)
+        array, view = self.read(array, name)
+        return array, as_matrix(view, rows, cols)
+
+    def shape(self, shape: tuple[int, ...]) -> Any:
+        """A shape in the type that this library uses."""
+        return shape
+
+    def indices(self, mask: Array) -> Array:
+        """Positions of the nonzero elements of a vector, ascending, int64."""
+        return self.from_numpy(np.flatnonzero(self.to_numpy(mask)), mask)
+
+    def stream(self, array: Array) -> Any:
+        """The queue of the array's device on which work is expected to run."""
+        return NULL
+
+    def ready(self, array: Array) -> Array:
+        """Called on every array before it is returned to the caller."""
+        return array

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: MIT
+"""NumPy, with the dtypes of ml_dtypes, and whatever NumPy can look into: buffers and `__array_interface__`."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from libbnb._errors import InvalidArgument
+from libbnb._native import View, address_of
+from libbnb.arrays.base import CPU, Array, ArrayKind, as_matrix, rows_and_cols
+from libbnb.arrays.dtypes import DTYPES, NAMES, WORDS, itemsize
+
+_NATIVE_CODES = (0, 1, 2, 5, 6)  # DLPack's integer, unsigned, float, complex and bool: what plain NumPy has
+_ANONYMOUS = {1: np.dtype(np.uint8), 2: np.dtype(np.uint16)}  # same size as a dtype that cannot be in a buffer
+
+
+class NumpyKind(ArrayKind):
+    """Arrays of NumPy."""
+
+    name: ClassVar[str] = "NumPy"
+    uint8 = np.dtype(np.uint8)
+    int8 = np.dtype(np.int8)
+    float16 = np.dtype(np.float16)
+    float32 = np.dtype(np.float32)
+
+    def __init__(self) -> None:
+        # dtype -> (word of a View, dtype to see it as if the buffer protocol has no letter for it)
+        self._known: dict[Any, tuple[int, Any]] = {}
+        for name, (code, _) in DTYPES.items():
+            if code in _NATIVE_CODES:
+                self._known[np.dtype(name)] = (WORDS[name], None)
+
+    def _describe(self, dtype: Any, name: str) -> tuple[int, Any]:
+        known = self._known.get(dtype)
+        if known is None:
+            # ml_dtypes registers its types under their names; a byte order that is not this machine's has none.
+            if dtype.isbuiltin == 1 or dtype.name not in WORDS or not dtype.isnative:
+                raise InvalidArgument(f"{name} has dtype {dtype}, which no operation takes")
+            known = (WORDS[dtype.name], _ANONYMOUS[dtype.itemsize])
+            self._known[dtype] = known
+        return known
+
+    def _view(self, array: Any, name: str) -> View:
+        known = self._known.get(array.dtype)
+        word, seen_as = known if known is not None else self._describe(array.dtype, name)
+        address = address_of(array if seen_as is None else array.view(seen_as))
+        return (array.size, 0, 1, 1, address, CPU, word)
+
+    def read(self, array: Array, name: str) -> tuple[Array, View]:
+        if type(array) is not np.ndarray:
+            array = self.convert(array, name)
+        if not array.flags.c_contiguous:
+            array = np.ascontiguousarray(array)
+        return array, self._view(array, name)
+
+    def write(self, array: Array, name: str) -> View:
+        if type(array) is not np.ndarray:
+            array = self.convert(array, name)
+        flags = array.flags
+        if not flags.writeable:
+            raise InvalidArgument(f"{name} is read-only")
+        if not flags.c_contiguous:
+            raise InvalidArgument(f"{name} is not compact and row-major (strides {array.strides} bytes)")
+        return self._view(array, name)
+
+    def fresh(self, shape: tuple[int, ...], dtype: Any, like: Array) -> tuple[Array, View]:
+        array = np.empty(shape, dtype)
+        return array, self._view(array, "result")
+
+    def read_rows(self, array: Array, name: str) -> tuple[Array, View]:
+        array = self.convert(array, name)
+        rows, cols = rows_and_cols(array.shape, name)
+        size = array.itemsize
+        apart = array.ndim == 2 and rows > 1 and cols > 0 and array.strides[0] >= cols * size
+        if apart and array.strides[0] % size == 0 and array[0].flags.c_contiguous:
+            first = self._view(array[0], name)
+            row, col, _, one, address, device, word = as_matrix(first, rows, cols)
+            return array, (row, col, array.strides[0] // size, one, address, device, word)
+        array, view = self.read(array, name)
+        return array, as_matrix(view, rows, cols)
+
+    def convert(self, array: Array, name: str) -> np.ndarray[Any, Any]:
+        """An ndarray on the same memory, or TypeError."""
+        if isinstance(array, np.ma.MaskedArray):
+            raise TypeError(f"{name} is a masked array, whose mask would be ignored: pass .filled() or .data")
+        if isinstance(array, np.ndarray):
+            return np.asarray(array)
+        if not looks_like_numpy(array):
+            raise TypeError(f"{name} is a {type(array).__name__}, must be an array of NumPy as A is")
+        if hasattr(array, "__array_interface__") or isinstance(array, np.generic):
+            return np.asarray(array)
+        return np.asarray(memoryview(array))
+
+    def dtype(self, spec: Any, name: str) -> Any:
+        text = spec if isinstance(spec, str) else str(spec).removeprefix("torch.")
+        if text not in DTYPES:
+            try:
+                text = np.dtype(spec).name
+            except TypeError:
+                text = ""
+        if text not in DTYPES:
+            raise InvalidArgument(f"{name} is {spec!r}, which is no dtype that operations know")
+        return numpy_dtype(text)
+
+    def dtype_name(self, dtype: Any) -> str:
+        return np.dtype(dtype).name
+
+    def from_numpy(self, array: np.ndarray[Any, Any], like: Array) -> Array:
+        return array.copy()
+
+    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+        return self.convert(array, "array")
+
+
+def numpy_dtype(name: str) -> Any:
+    """NumPy's dtype of a name, from ml_dtypes where NumPy has none.
+
+    Raises
+    ------
+    ImportError
+        The dtype is one of ml_dtypes, which is not installed.
+    """
+    if DTYPES[name][0] in _NATIVE_CODES:
+        return np.dtype(name)
+    try:
+        import ml_dtypes
+    except ImportError as error:
+        raise ImportError(f"NumPy has no {name}; install ml_dtypes, or ask for float32") from error
+    return np.dtype(getattr(ml_dtypes, name))
+
+
+def has_numpy_dtype(name: str) -> bool:
+    """Whether `numpy_dtype` can give that dtype here."""
+    try:
+        numpy_dtype(name)
+    except ImportError:
+        return False
+    return True
+
+
+def wrap(address: int, shape: tuple[int, ...], dtype: tuple[int, int], owner: Any) -> np.ndarray[Any, Any]:
+    """A NumPy array on host memory that `owner` keeps alive."""
+    name = NAMES[dtype]
+    plain = np.dtype(f"u{itemsize(name)}") if DTYPES[name][0] not in _NATIVE_CODES else np.dtype(name)
+
+    class _Memory:
+        __array_interface__: ClassVar[dict[str, Any]] = {
+            "version": 3,
+            "shape": shape,
+            "typestr": plain.str,
+            "data": (address, True),
+        }
+
+    memory = _Memory()
+    memory.owner = owner  # type: ignore[attr-defined]
+    array = np.asarray(memory)
+    return array if plain.name == name else array.view(numpy_dtype(name))
+
+
+def looks_like_numpy(array: Any) -> bool:
+    """Whether NumPy can look into an object without copying it: an ndarray, `__array_interface__` or a buffer."""
+    if isinstance(array, (np.ndarray, np.generic)) or hasattr(array, "__array_interface__"):
+        return True
+    if isinstance(array, str):
+        return False
+    try:
+        memoryview(array)
+    except TypeError:
+        return False
+    return True

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: MIT
+"""PyTorch tensors. The module never imports torch: it is made when the first tensor arrives."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, ClassVar
+
+import numpy as np
+
+from libbnb._errors import InvalidArgument
+from libbnb._native import NULL, View, device_word, ffi
+from libbnb.arrays.base import CPU, Array, ArrayKind, as_matrix, rows_and_cols
+from libbnb.arrays.dtypes import DTYPES, WORDS, matrix_word
+
+_DEVICE_TYPES = {"cpu": 1, "cuda": 2, "mps": 8, "xpu": 14}
+_ROCM = 10  # what DLPack calls the devices that a HIP build of PyTorch calls "cuda"
+
+
+class TorchKind(ArrayKind):
+    """Tensors of PyTorch, subclasses such as Parameter included."""
+
+    name: ClassVar[str] = "PyTorch"
+
+    def __init__(self) -> None:
+        torch = sys.modules["torch"]
+        self._torch: Any = torch
+        self._tensor: Any = torch.Tensor
+        self._parameter: Any = torch.nn.Parameter
+        self._empty: Any = torch.empty
+        self._words: dict[Any, int] = {}
+        for name, word in WORDS.items():
+            dtype = getattr(torch, name, None)
+            if isinstance(dtype, torch.dtype):
+                self._words[dtype] = word
+        self.uint8 = torch.uint8
+        self.int8 = torch.int8
+        self.float16 = torch.float16
+        self.float32 = torch.float32
+        self._device_types = dict(_DEVICE_TYPES)
+        if torch.version.hip:
+            self._device_types["cuda"] = _ROCM
+
+    def _accept(self, array: Any, name: str) -> None:
+        if not isinstance(array, self._tensor):
+            raise TypeError(f"{name} is a {type(array).__name__}, must be a torch.Tensor as A is")
+        if array.layout is not self._torch.strided:
+            raise TypeError(f"{name} is a {array.layout} tensor, must be a dense one")
+
+    def _device(self, device: Any, name: str) -> int:
+        if device.type not in self._device_types:
+            raise InvalidArgument(f"{name} is on device {device}, where libbnb cannot work")
+        return device_word(self._device_types[device.type], device.index or 0)
+
+    def _view(self, tensor: Any, name: str) -> View:
+        word = self._words.get(tensor.dtype)
+        if word is None:
+            raise InvalidArgument(f"{name} has dtype {tensor.dtype}, which no operation takes")
+        device = CPU if tensor.is_cpu else self._device(tensor.device, name)
+        try:
+            return (tensor.numel(), 0, 1, 1, tensor.data_ptr(), device, word)
+        except RuntimeError as error:  # tensors without memory: those of torch.compile and of functorch
+            raise TypeError(f"{name} is a {type(tensor).__name__} without memory of its own: {error}") from error
+
+    def read(self, array: Array, name: str) -> tuple[Array, View]:
+        if type(array) is not self._tensor or array.layout is not self._torch.strided:
+            self._accept(array, name)
+        if not array.is_contiguous():
+            array = array.contiguous()
+        if array.is_neg():
+            array = array.resolve_neg()
+        return array, self._view(array, name)
+
+    def write(self, array: Array, name: str) -> View:
+        self._accept(array, name)
+        if not array.is_contiguous() or array.is_neg():
+            raise InvalidArgument(f"{name} is not compact and row-major (strides {tuple(array.stride())})")
+        if array.requires_grad and self._torch.is_grad_enabled():
+            raise InvalidArgument(f"{name} requires grad: write under torch.no_grad(), or to {name}.detach()")
+        return self._view(array, name)
+
+    def fresh(self, shape: tuple[int, ...], dtype: Any, like: Array) -> tuple[Array, View]:
+        tensor = self._empty(shape, dtype=dtype, device=like.device)
+        return tensor, self._view(tensor, "result")
+
+    def read_rows(self, array: Array, name: str) -> tuple[Array, View]:
+        self._accept(array, name)
+        rows, cols = rows_and_cols(array.shape, name)
+        if array.dim() == 2 and rows > 1 and array.stride(1) == 1 and array.stride(0) >= cols and not array.is_neg():
+            view = self._view(array, name)
+            return array, (rows, cols, array.stride(0), 1, view[4], view[5], matrix_word(view[6]))
+        array, view = self.read(array, name)
+        return array, as_matrix(view, rows, cols)
+
+    def dtype(self, spec: Any, name: str) -> Any:
+        if isinstance(spec, self._torch.dtype):
+            return spec
+        text = spec if isinstance(spec, str) else np.dtype(spec).name
+        dtype = getattr(self._torch, text, None) if text in DTYPES else None
+        if not isinstance(dtype, self._torch.dtype):
+            raise InvalidArgument(f"{name} is {spec!r}, which is no dtype that operations know")
+        return dtype
+
+    def dtype_name(self, dtype: Any) -> str:
+        return str(dtype).removeprefix("torch.")
+
+    def from_numpy(self, array: np.ndarray[Any, Any], like: Array) -> Array:
+        return self._torch.from_numpy(array.copy()).to(like.device)
+
+    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+        return array.detach().cpu().numpy()
+
+    def shape(self, shape: tuple[int, ...]) -> Any:
+        return self._torch.Size(shape)
+
+    def indices(self, mask: Array) -> Array:
+        return mask.nonzero().flatten()
+
+    def stream(self, array: Array) -> Any:
+        if not array.is_cuda:
+            return NULL
+        return ffi.cast("void *", self._torch.cuda.current_stream(array.device).cuda_stream)
