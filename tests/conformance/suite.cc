@@ -20,6 +20,8 @@ constexpr Placement kPlacements[] = {
     {"1 byte off by byte_offset, 5 threads", false, 1, true, false, 5, 0xFF},
 };
 
+constexpr int64_t kShownFailures = 20;  // a broken kernel fails a thousand cases in the same way
+
 DLDeviceType type_of(const std::string &backend) {
   if (backend == "cuda") return kDLCUDA;
   if (backend == "hip") return kDLROCM;
@@ -101,7 +103,7 @@ void Suite::record(const std::string &name, const Target &target, const std::str
     if (options_.verbose) std::printf("ok   %s @ %s\n", name.c_str(), target.name.c_str());
     return;
   }
-  ++failed_;
+  if (++failed_ > kShownFailures && !options_.verbose) return;
   std::printf("FAIL %s @ %s\n     %s\n     again: --filter '%s' --target %s --seed %llu\n", name.c_str(),
               target.name.c_str(), problem.c_str(), name.c_str(), target.name.c_str(),
               (unsigned long long)options_.seed);
@@ -174,6 +176,9 @@ void Suite::bench(const std::string &name, double bytes, const Make &make) {
 
 bool Suite::finish() {
   if (options_.list || options_.bench) return true;
+  if (failed_ > kShownFailures && !options_.verbose) {
+    std::printf("%lld more failures (--verbose shows them)\n", (long long)(failed_ - kShownFailures));
+  }
   for (const auto &[reason, count] : skip_reasons_) std::printf("skipped %lld: %s\n", (long long)count, reason.c_str());
   std::printf("seed %llu, targets:", (unsigned long long)options_.seed);
   for (const Target &target : targets_) std::printf(" %s", target.name.c_str());
