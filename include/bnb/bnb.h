@@ -181,6 +181,85 @@ BNB_API bnb_status cdequantize_int8_mm(const DLTensor *A, const DLTensor *row_st
                                        const DLTensor *bias, DLTensor *out, void *stream);
 
 /* ------------------------------------------------------------------------------------------------------------------
+ * Optimizers: one pass over parameters, gradients and states; states in fp32, or in 8 bits blockwise (arXiv:2110.02861).
+ * The formulas are in docs/optimizers.md. A call works through a list of tensors, so that a model of thousands of small
+ * ones costs one call; all of it is checked before anything is written. */
+
+/* The first seven have the numbers of bitsandbytes. LAMB is Adam and LARS is momentum: what makes them is max_unorm. */
+typedef BNB_ENUM(bnb_optimizer) {
+  BNB_ADAM = 0,     /* Adam and AdamW (arXiv:1711.05101)    uses beta1, beta2, eps; state1, state2; decoupled decay */
+  BNB_MOMENTUM = 1, /* SGD with momentum                    uses beta1; state1; coupled decay */
+  BNB_RMSPROP = 2,  /*                                      uses beta1 (its "alpha"), eps; state1; coupled decay */
+  BNB_LARS = 3,     /* arXiv:1708.03888                     as momentum */
+  BNB_ADAGRAD = 4,  /*                                      uses eps; state1; coupled decay */
+  BNB_LION = 5,     /* arXiv:2302.06675                     uses beta1, beta2; state1; decoupled decay */
+  BNB_ADEMAMIX = 6, /* arXiv:2409.03137                     uses beta1 .. beta3, alpha, eps; state1 [2, n], state2; decoupled */
+  BNB_LAMB = 7      /* arXiv:1904.00962                     as Adam */
+} bnb_optimizer;
+
+/* What happens where a gradient is NaN or infinite. */
+typedef BNB_ENUM(bnb_nonfinite) {
+  BNB_NONFINITE_PROPAGATE = 0,    /* it is computed with, and states and parameters become NaN or infinite */
+  BNB_NONFINITE_SKIP_ELEMENT = 1, /* states and parameter of that element stay what they are */
+  BNB_NONFINITE_SKIP_STEP = 2     /* one such gradient anywhere in the call, or found_inf[0] != 0 before it: the call writes
+                                     nothing but found_inf. Costs one more read of the gradients */
+} bnb_nonfinite;
+
+/* What all tensors of a call share. Numbers are doubles so that 1 - beta is not off by the rounding of beta. */
+typedef struct bnb_optimizer_config {
+  bnb_optimizer optimizer;
+  bnb_nonfinite nonfinite;
+  int32_t skip_zeros;  /* 0, or 1: states and parameter of an element whose gradient is 0 stay what they are */
+  int32_t reserved;    /* 0 */
+  double lr;           /* >= 0 */
+  double beta1, beta2; /* [0, 1) where the optimizer uses them */
+  double beta3, alpha; /* AdEMAMix: [0, 1) and >= 0, as its schedules have them at this step */
+  double eps;          /* >= 0 */
+  double weight_decay; /* >= 0 */
+  double gnorm_scale;  /* gradients are multiplied by it first: 1, or a clipping factor; -1 maximizes. Any finite number */
+  double max_unorm;    /* > 0: the update is scaled down to a norm of max_unorm * norm of the parameter (LAMB, LARS); 0: not */
+  const DLTensor *scale; /* NULL, or fp32 [1] on the device of the tensors: multiplied into gnorm_scale without a look from the
+                            host (a clipping factor, 1 / the scale of a GradScaler) */
+  DLTensor *found_inf;   /* NULL, or fp32 [1]: becomes 1 if a gradient of the call is NaN or infinite, else stays what it was.
+                            BNB_NONFINITE_SKIP_STEP needs it */
+} bnb_optimizer_config;
+
+/* One parameter: n elements, any shape. What the optimizer does not use is NULL; states of a new parameter are zeros.
+ * Tensors of one entry must not overlap; two entries must not share what is written. */
+typedef struct bnb_optimizer_tensors {
+  const DLTensor *g; /* gradient: float dtype, n elements */
+  DLTensor *p;       /* parameter: float dtype, the same as g's or another */
+  DLTensor *state1;  /* n elements (AdEMAMix: [2, n], the fast average first): fp32, or uint8 codes */
+  DLTensor *state2;  /* n elements of the same dtype: second moments of Adam, AdEMAMix, LAMB */
+  DLTensor *absmax1; /* 8-bit: fp32, nb elements (AdEMAMix: [2, nb]) */
+  DLTensor *absmax2; /* 8-bit: fp32, nb elements */
+  const DLTensor *qmap1; /* 8-bit: the code of state1, as in cquantize_blockwise. Signed but for RMSprop and Adagrad */
+  const DLTensor *qmap2; /* 8-bit: the code of state2, unsigned */
+  DLTensor *unorm_vec;   /* NULL, or fp32 [1]: becomes the norm of the update if max_unorm > 0 */
+  double param_norm;     /* with max_unorm: the norm of the parameter where the caller knows better (a shard of it is here); 0:
+                            the call measures it */
+  int64_t step;          /* >= 1, this update included */
+} bnb_optimizer_tensors;
+
+/* States in fp32. p, state1 and state2 are updated in place. EXACT. */
+BNB_API bnb_status coptimizer_update_32bit(const bnb_optimizer_config *config, const bnb_optimizer_tensors *tensors,
+                                           int64_t count, void *stream);
+
+/* States in 8 bits: dequantized, updated in fp32 as above, and quantized to the nearest codes as by cquantize_blockwise, with
+ * new absmax. blocksize: elements per absmax of every entry, >= 1; bitsandbytes uses 256. EXACT, codes and absmax included.
+ * A block in which every element is skipped keeps its codes and absmax. */
+BNB_API bnb_status coptimizer_update_8bit(const bnb_optimizer_config *config, const bnb_optimizer_tensors *tensors,
+                                          int64_t count, int64_t blocksize, void *stream);
+
+/* Euclidean norms of a list of tensors, for clipping by gnorm_scale or `scale`: one read. Squares are summed in float64, in an
+ * order that does not depend on threads or instruction set (docs/optimizers.md).
+ * tensors: count tensors of float dtypes.  norms: NULL, or fp32 or float64, [count]: the norm of each.  total: NULL, or fp32 or
+ * float64, one element: the norm of all of them together.  found_inf: NULL, or fp32 [1]: becomes 1 if an element of any tensor
+ * is NaN or infinite (then so are its norm and the total), else stays what it was. */
+BNB_API bnb_status cmeasure_norms(const DLTensor *const *tensors, int64_t count, DLTensor *norms, DLTensor *total,
+                                  DLTensor *found_inf, void *stream);
+
+/* ------------------------------------------------------------------------------------------------------------------
  * Services: versions and errors */
 
 BNB_API uint32_t bnb_abi_version(void); /* BNB_ABI_VERSION of the library that answers */

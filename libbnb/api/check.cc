@@ -28,7 +28,7 @@ constexpr struct {
   const char *name;
 } kNames[] = {{DType::kF32, "float32"}, {DType::kF16, "float16"}, {DType::kBF16, "bfloat16"},
               {DType::kU8, "uint8"},    {DType::kI8, "int8"},     {DType::kI32, "int32"},
-              {DType::kF8E4M3FN, "float8_e4m3fn"}, {DType::kF8E5M2, "float8_e5m2"}};
+              {DType::kF8E4M3FN, "float8_e4m3fn"}, {DType::kF8E5M2, "float8_e5m2"}, {DType::kF64, "float64"}};
 
 // "float32, float16 or bfloat16"
 void list_dtypes(uint32_t dtypes, char *text, size_t size) {
@@ -54,13 +54,30 @@ void Check::that(bool condition, const char *format, ...) {
   va_start(args, format);
   std::vsnprintf(text, sizeof text, format, args);
   va_end(args);
-  status_ = fail(BNB_ERROR_INVALID_ARGUMENT, "%s: %s", function_, text);
+  if (list_) {
+    const char *separator = text[0] == ' ' ? "" : ".";
+    status_ = fail(BNB_ERROR_INVALID_ARGUMENT, "%s: %s[%lld]%s%s", function_, list_, (long long)index_, separator, text);
+  } else {
+    status_ = fail(BNB_ERROR_INVALID_ARGUMENT, "%s: %s", function_, text);
+  }
+}
+
+void Check::entry(const char *list, int64_t index) {
+  if (list_) {
+    look_for_overlaps();
+    range_count_ = shared_ranges_;
+  } else {
+    shared_ranges_ = range_count_;
+  }
+  if (!ok()) return;  // the message has named the entry before
+  list_ = list;
+  index_ = index;
 }
 
 bool Check::check_device(const char *name, const DLTensor &tensor) {
   if (!device_of_) {
     device_ = tensor.device;
-    device_of_ = name;
+    device_of_ = *name ? name : "the first one";
     backend_ = backend_for(tensor.device.device_type);
     if (!backend_) {
       status_ = fail(BNB_ERROR_UNSUPPORTED, "%s: %s is on device type %d, which this library has no backend for",
@@ -191,13 +208,17 @@ void Check::sorted_code(const char *name, const View &code) {
   }
 }
 
-bnb_status Check::finish() {
+void Check::look_for_overlaps() {
   for (int i = 0; i < range_count_ && ok(); ++i) {
     for (int j = 0; j < i; ++j) {
       const Range &a = ranges_[i], &b = ranges_[j];
       that(!(a.output || b.output) || a.end <= b.begin || b.end <= a.begin, "%s overlaps %s", a.name, b.name);
     }
   }
+}
+
+bnb_status Check::finish() {
+  look_for_overlaps();
   return status_;
 }
 

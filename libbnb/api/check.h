@@ -46,6 +46,10 @@ class Check {
   void sorted_code(const char *name, const View &code);
   void that(bool condition, const char *format, ...) BNB_PRINTF(3, 4);
 
+  // Begins the checks of one entry of a list: messages name it ("tensors[3].p has ..."; of the entry itself if its name is ""),
+  // and overlaps are looked for among its tensors and those known before the first entry.
+  void entry(const char *list, int64_t index);
+
   // False once anything was wrong: the values of views must not be used then.
   bool ok() const { return status_ == BNB_OK; }
 
@@ -65,6 +69,7 @@ class Check {
   }
 
  private:
+  void look_for_overlaps();
   View add(const char *name, const DLTensor *tensor, uint32_t dtypes, Layout layout, bool output);
   bool describe(const char *name, const DLTensor &tensor, Layout layout, View *view);
   bool check_device(const char *name, const DLTensor &tensor);
@@ -84,6 +89,9 @@ class Check {
   const Backend *backend_ = nullptr;
   Range ranges_[kMaxTensors];
   int range_count_ = 0;
+  int shared_ranges_ = 0;       // those known before the first entry
+  const char *list_ = nullptr;  // the entry whose checks these are
+  int64_t index_ = 0;
 };
 
 }  // namespace bnb::api

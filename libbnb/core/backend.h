@@ -4,6 +4,7 @@
 #define BNB_CORE_BACKEND_H_
 
 #include "core/ops.h"
+#include "core/optimizer.h"
 #include "core/tool_ops.h"
 
 namespace bnb {

@@ -23,7 +23,7 @@ constexpr Row kRows[] = {
     {kDLInt, 32, DType::kI32, "int32"},
     {kDLFloat8_e4m3fn, 8, DType::kF8E4M3FN, "float8_e4m3fn"},
     {kDLFloat8_e5m2, 8, DType::kF8E5M2, "float8_e5m2"},
-    {kDLFloat, 64, DType::kOther, "float64"},
+    {kDLFloat, 64, DType::kF64, "float64"},
     {kDLInt, 16, DType::kOther, "int16"},
     {kDLInt, 64, DType::kOther, "int64"},
     {kDLUInt, 16, DType::kOther, "uint16"},

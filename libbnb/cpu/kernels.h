@@ -4,6 +4,7 @@
 #define BNB_CPU_KERNELS_H_
 
 #include "core/ops.h"
+#include "core/optimizer.h"
 #include "cpu/code_search.h"
 
 namespace bnb::cpu {
@@ -21,6 +22,21 @@ struct AbsmaxArgs {
 
 struct QuantizeBlockwiseKernelArgs : QuantizeBlockwiseArgs {
   const CodeSearch *search;  // made from `code`, once per call
+};
+
+struct SumSquaresArgs : FloatArray {
+  double *sums;  // one per section
+};
+
+// One tensor of an optimizer's list.
+struct OptimizerKernelArgs : OptimizerTensor {
+  bnb_optimizer optimizer;
+  OptimizerFactors factors;
+  bool skip_zeros, skip_nonfinite;     // elements with such gradients stay what they are
+  int64_t blocksize;                   // 8-bit
+  const CodeSearch *search1, *search2; // 8-bit, made from qmap1 and qmap2
+  int32_t *found_nonfinite;            // set to 1 (atomically) if a gradient is NaN or infinite
+  double *sums;                        // measuring: of the squared directions, one per section
 };
 
 struct Kernels {

@@ -8,7 +8,9 @@
 namespace bnb::reference {
 
 using cpu::AbsmaxArgs;
+using cpu::OptimizerKernelArgs;
 using cpu::QuantizeBlockwiseKernelArgs;
+using cpu::SumSquaresArgs;
 
 #define BNB_KERNEL(kernel, Args, units) void kernel(const Args &, int64_t begin, int64_t end);
 #include "cpu/kernels.inc"

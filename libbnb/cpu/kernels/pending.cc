@@ -19,6 +19,11 @@ BNB_PENDING(int8_quantize_rows, QuantizeInt8Args)
 BNB_PENDING(int8_quantize_cols, QuantizeInt8Args)
 BNB_PENDING(dequantize_int8, DequantizeInt8Args)
 BNB_PENDING(dequantize_int8_mm, DequantizeInt8MmArgs)
+BNB_PENDING(sum_squares, SumSquaresArgs)
+BNB_PENDING(optimizer_update_32bit, OptimizerKernelArgs)
+BNB_PENDING(optimizer_update_8bit, OptimizerKernelArgs)
+BNB_PENDING(optimizer_measure_32bit, OptimizerKernelArgs)
+BNB_PENDING(optimizer_measure_8bit, OptimizerKernelArgs)
 #undef BNB_PENDING
 
 }  // namespace bnb::cpu::BNB_ISA
