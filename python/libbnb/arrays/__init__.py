@@ -10,17 +10,18 @@ import numpy as np
 
 from libbnb._native import NULL, View
 from libbnb.arrays.base import CPU, Array, ArrayKind, as_matrix, rows_and_cols
-from libbnb.arrays.numpy_kind import NumpyKind, has_numpy_dtype, looks_like_numpy
+from libbnb.arrays.numpy_kind import NumpyKind, has_buffer
 
-__all__ = ["CPU", "Array", "ArrayKind", "NUMPY", "as_matrix", "has_numpy_dtype", "kind_of", "rows_and_cols", "stream_of"]
+__all__ = ["CPU", "NUMPY", "Array", "ArrayKind", "as_matrix", "kind_of", "rows_and_cols", "stream_of"]
 
 NUMPY = NumpyKind()
 
-_kinds: dict[type, ArrayKind] = {np.ndarray: NUMPY}
+_kinds: dict[type, ArrayKind] = {np.ndarray: NUMPY}  # by the exact type of an array
+_libraries: dict[str, ArrayKind] = {}  # by the name of the library
 
 
 def kind_of(array: Array, name: str) -> ArrayKind:
-    """The library that an array belongs to.
+    """The library that an array belongs to. Objects that only show their memory belong to NumPy.
 
     Raises
     ------
@@ -28,7 +29,9 @@ def kind_of(array: Array, name: str) -> ArrayKind:
         The object is no array.
     """
     kind = _kinds.get(type(array))
-    return kind if kind is not None else _classify(array, name)
+    if kind is None:
+        kind = _kinds[type(array)] = _classify(array, name)
+    return kind
 
 
 def stream_of(kind: ArrayKind, array: Array, view: View) -> Any:
@@ -37,25 +40,43 @@ def stream_of(kind: ArrayKind, array: Array, view: View) -> Any:
 
 
 def _classify(array: Array, name: str) -> ArrayKind:
-    torch = sys.modules.get("torch")
+    # An array of a library can only arrive if somebody imported that library: we never do.
+    torch, jax, mlx = (sys.modules.get(module) for module in ("torch", "jax", "mlx.core"))
     if torch is not None and isinstance(array, torch.Tensor):
-        return _remember(array, _torch_kind())
-    if looks_like_numpy(array):
+        return _library("torch")
+    if jax is not None and isinstance(array, jax.Array):
+        return _library("jax")
+    if mlx is not None and isinstance(array, mlx.array):
+        return _library("mlx")
+    if isinstance(array, (np.ndarray, np.generic)) or hasattr(array, "__array_interface__"):
+        return NUMPY
+    if hasattr(array, "__dlpack__") and hasattr(array, "__dlpack_device__"):
+        return _dlpack_kind(array)
+    if not isinstance(array, str) and has_buffer(array):
         return NUMPY
     raise TypeError(f"{name} is a {type(array).__name__}, must be an array (of NumPy, PyTorch, JAX, CuPy, MLX or DLPack)")
 
 
-def _remember(array: Array, kind: ArrayKind) -> ArrayKind:
-    _kinds[type(array)] = kind
-    return kind
+def _library(name: str) -> ArrayKind:
+    if name not in _libraries:
+        if name == "torch":
+            from libbnb.arrays.torch_kind import TorchKind
+
+            _libraries[name] = TorchKind()
+        else:
+            from libbnb.arrays.dlpack_kind import JaxKind, MlxKind
+
+            _libraries[name] = JaxKind() if name == "jax" else MlxKind()
+    return _libraries[name]
 
 
-_torch: list[ArrayKind] = []
+def _dlpack_kind(array: Array) -> ArrayKind:
+    import array_api_compat
 
+    from libbnb.arrays.dlpack_kind import NamespaceKind
 
-def _torch_kind() -> ArrayKind:
-    if not _torch:
-        from libbnb.arrays.torch_kind import TorchKind
-
-        _torch.append(TorchKind())
-    return _torch[0]
+    try:
+        namespace = array_api_compat.array_namespace(array)
+    except TypeError:  # no library stands behind it: results are NumPy's
+        return NUMPY
+    return NamespaceKind(namespace, type(array))

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from libbnb._errors import InvalidArgument
+from libbnb._errors import InvalidArgument, Unsupported
 from libbnb._native import NULL, View, device_word
 from libbnb.arrays.dtypes import matrix_word
 
@@ -62,7 +62,7 @@ class ArrayKind(ABC):
 
     @abstractmethod
     def dtype_name(self, dtype: Any) -> str:
-        """"bfloat16" and the like."""
+        """The dtype's name, such as "bfloat16"."""
 
     @abstractmethod
     def from_numpy(self, array: np.ndarray[Any, Any], like: Array) -> Array:
@@ -74,9 +74,23 @@ class ArrayKind(ABC):
 
     def read_rows(self, array: Array, name: str) -> tuple[Array, View]:
         """Like `read`, as a matrix. Rows may be further apart than they are long, where the library can tell."""
-        rows, cols = rows_and_cols(tuple(array.shape), name)
         array, view = self.read(array, name)
+        rows, cols = rows_and_cols(tuple(array.shape), name)
         return array, as_matrix(view, rows, cols)
+
+    def has_dtype(self, name: str) -> bool:
+        """Whether this library has a dtype of that name here."""
+        try:
+            self.dtype(name, "dtype")
+        except (InvalidArgument, ImportError):
+            return False
+        return True
+
+    def to_device(self, array: Array, device: Any) -> Array:
+        """The array on another device."""
+        if str(device) != "cpu":
+            raise Unsupported(f"arrays of {self.name} cannot go to device {device}")
+        return array
 
     def shape(self, shape: tuple[int, ...]) -> Any:
         """A shape in the type that this library uses."""
@@ -89,7 +103,3 @@ class ArrayKind(ABC):
     def stream(self, array: Array) -> Any:
         """The queue of the array's device on which work is expected to run."""
         return NULL
-
-    def ready(self, array: Array) -> Array:
-        """Called on every array before it is returned to the caller."""
-        return array

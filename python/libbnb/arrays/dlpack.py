@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from libbnb._native import ffi
 
-_CPU = 1
+CPU = 1
 _CUDA = 2
 _READ_ONLY = 1  # bit 0 of DLManagedTensorVersioned.flags
 
@@ -59,7 +59,7 @@ class Imported(NamedTuple):
 
 def _capsule_of(array: Any, device_type: int) -> Any:
     # Our calls run on the device's default stream (1: CUDA's legacy one; HIP calls it 0); the CPU has none.
-    stream = None if device_type == _CPU else 1 if device_type == _CUDA else 0
+    stream = None if device_type == CPU else 1 if device_type == _CUDA else 0
     keywords: dict[str, Any] = {} if stream is None else {"stream": stream}
     try:
         return array.__dlpack__(max_version=(1, 1), **keywords)

@@ -3,6 +3,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
+from libbnb._errors import InvalidArgument
 from libbnb._native import dtype_word
 
 _INT, _UINT, _FLOAT, _BFLOAT, _COMPLEX, _BOOL = 0, 1, 2, 4, 5, 6
@@ -50,3 +55,22 @@ def matrix_word(word: int) -> int:
 def itemsize(name: str) -> int:
     """Bytes of one element."""
     return DTYPES[name][1] // 8
+
+
+def name_of(spec: Any, argument: str) -> str:
+    """The name of a dtype that a caller wrote as a name or as an object of any array library.
+
+    Raises
+    ------
+    InvalidArgument
+        It is none that DLPack has a number for.
+    """
+    name = str(spec).rsplit(".", 1)[-1]  # "torch.bfloat16", "mlx.core.bfloat16", "bfloat16"
+    if name not in DTYPES:
+        try:
+            name = np.dtype(spec).name
+        except TypeError:
+            pass
+    if name not in DTYPES:
+        raise InvalidArgument(f"{argument} is {spec!r}, which is no dtype that operations know")
+    return name

@@ -9,8 +9,9 @@ import numpy as np
 
 from libbnb._errors import InvalidArgument
 from libbnb._native import View, address_of
+from libbnb.arrays import dlpack
 from libbnb.arrays.base import CPU, Array, ArrayKind, as_matrix, rows_and_cols
-from libbnb.arrays.dtypes import DTYPES, NAMES, WORDS, itemsize
+from libbnb.arrays.dtypes import DTYPES, NAMES, WORDS, name_of
 
 _NATIVE_CODES = (0, 1, 2, 5, 6)  # DLPack's integer, unsigned, float, complex and bool: what plain NumPy has
 _ANONYMOUS = {1: np.dtype(np.uint8), 2: np.dtype(np.uint16)}  # same size as a dtype that cannot be in a buffer
@@ -86,23 +87,17 @@ class NumpyKind(ArrayKind):
         if isinstance(array, np.ma.MaskedArray):
             raise TypeError(f"{name} is a masked array, whose mask would be ignored: pass .filled() or .data")
         if isinstance(array, np.ndarray):
+            return np.asarray(array)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        if isinstance(array, np.generic) or hasattr(array, "__array_interface__"):
             return np.asarray(array)
-        if not looks_like_numpy(array):
-            raise TypeError(f"{name} is a {type(array).__name__}, must be an array of NumPy as A is")
-        if hasattr(array, "__array_interface__") or isinstance(array, np.generic):
-            return np.asarray(array)
-        return np.asarray(memoryview(array))
+        if has_buffer(array):
+            return np.asarray(memoryview(array))
+        if hasattr(array, "__dlpack__"):
+            return from_dlpack(array, name)
+        raise TypeError(f"{name} is a {type(array).__name__}, must be an array that NumPy can look into, as A is")
 
     def dtype(self, spec: Any, name: str) -> Any:
-        text = spec if isinstance(spec, str) else str(spec).removeprefix("torch.")
-        if text not in DTYPES:
-            try:
-                text = np.dtype(spec).name
-            except TypeError:
-                text = ""
-        if text not in DTYPES:
-            raise InvalidArgument(f"{name} is {spec!r}, which is no dtype that operations know")
-        return numpy_dtype(text)
+        return numpy_dtype(name_of(spec, name))
 
     def dtype_name(self, dtype: Any) -> str:
         return np.dtype(dtype).name
@@ -131,40 +126,43 @@ def numpy_dtype(name: str) -> Any:
     return np.dtype(getattr(ml_dtypes, name))
 
 
-def has_numpy_dtype(name: str) -> bool:
-    """Whether `numpy_dtype` can give that dtype here."""
-    try:
-        numpy_dtype(name)
-    except ImportError:
-        return False
-    return True
+class _Memory:
+    """Memory that NumPy can look into and that keeps its owner alive."""
 
-
-def wrap(address: int, shape: tuple[int, ...], dtype: tuple[int, int], owner: Any) -> np.ndarray[Any, Any]:
-    """A NumPy array on host memory that `owner` keeps alive."""
-    name = NAMES[dtype]
-    plain = np.dtype(f"u{itemsize(name)}") if DTYPES[name][0] not in _NATIVE_CODES else np.dtype(name)
-
-    class _Memory:
-        __array_interface__: ClassVar[dict[str, Any]] = {
+    def __init__(self, imported: dlpack.Imported, typestr: str, itemsize: int) -> None:
+        strides = imported.strides
+        self.owner = imported
+        self.__array_interface__ = {
             "version": 3,
-            "shape": shape,
-            "typestr": plain.str,
-            "data": (address, True),
+            "shape": imported.shape,
+            "typestr": typestr,
+            "data": (imported.address, imported.read_only),
+            "strides": None if strides is None else tuple(stride * itemsize for stride in strides),
         }
 
-    memory = _Memory()
-    memory.owner = owner  # type: ignore[attr-defined]
-    array = np.asarray(memory)
-    return array if plain.name == name else array.view(numpy_dtype(name))
+
+def from_dlpack(array: Any, name: str) -> np.ndarray[Any, Any]:
+    """An ndarray on the memory of a DLPack object, of ml_dtypes' types too (`numpy.from_dlpack` knows NumPy's only).
+
+    Raises
+    ------
+    TypeError
+        Its memory is not the host's, or its dtype has no name.
+    """
+    imported = dlpack.read(array)
+    code, bits, lanes = imported.dtype
+    dtype_name = NAMES.get((code, bits))
+    if imported.device_type != dlpack.CPU:
+        raise TypeError(f"{name} is a {type(array).__name__} on device type {imported.device_type}, which NumPy cannot hold")
+    if dtype_name is None or lanes != 1:
+        raise TypeError(f"{name} has the DLPack dtype (code {code}, {bits} bits, {lanes} lanes), which no operation takes")
+    dtype = numpy_dtype(dtype_name)
+    seen_as = dtype if code in _NATIVE_CODES else _ANONYMOUS[dtype.itemsize]
+    return np.asarray(_Memory(imported, seen_as.str, dtype.itemsize)).view(dtype)
 
 
-def looks_like_numpy(array: Any) -> bool:
-    """Whether NumPy can look into an object without copying it: an ndarray, `__array_interface__` or a buffer."""
-    if isinstance(array, (np.ndarray, np.generic)) or hasattr(array, "__array_interface__"):
-        return True
-    if isinstance(array, str):
-        return False
+def has_buffer(array: Any) -> bool:
+    """Whether an object offers its memory through Python's buffer protocol."""
     try:
         memoryview(array)
     except TypeError:

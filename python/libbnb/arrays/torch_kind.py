@@ -11,7 +11,7 @@ import numpy as np
 from libbnb._errors import InvalidArgument
 from libbnb._native import NULL, View, device_word, ffi
 from libbnb.arrays.base import CPU, Array, ArrayKind, as_matrix, rows_and_cols
-from libbnb.arrays.dtypes import DTYPES, WORDS, matrix_word
+from libbnb.arrays.dtypes import WORDS, matrix_word, name_of
 
 _DEVICE_TYPES = {"cpu": 1, "cuda": 2, "mps": 8, "xpu": 14}
 _ROCM = 10  # what DLPack calls the devices that a HIP build of PyTorch calls "cuda"
@@ -95,10 +95,9 @@ class TorchKind(ArrayKind):
     def dtype(self, spec: Any, name: str) -> Any:
         if isinstance(spec, self._torch.dtype):
             return spec
-        text = spec if isinstance(spec, str) else np.dtype(spec).name
-        dtype = getattr(self._torch, text, None) if text in DTYPES else None
+        dtype = getattr(self._torch, name_of(spec, name), None)
         if not isinstance(dtype, self._torch.dtype):
-            raise InvalidArgument(f"{name} is {spec!r}, which is no dtype that operations know")
+            raise InvalidArgument(f"{name} is {spec!r}, which this PyTorch does not have")
         return dtype
 
     def dtype_name(self, dtype: Any) -> str:
@@ -109,6 +108,9 @@ class TorchKind(ArrayKind):
 
     def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
         return array.detach().cpu().numpy()
+
+    def to_device(self, array: Array, device: Any) -> Array:
+        return array.to(device)
 
     def shape(self, shape: tuple[int, ...]) -> Any:
         return self._torch.Size(shape)

@@ -17,6 +17,13 @@ from libbnb.functional.fourbit import (
     quantize_fp4,
     quantize_nf4,
 )
+from libbnb.functional.fp8 import dequantize_fp8, quantize_fp8
+from libbnb.functional.int8 import (
+    int8_double_quant,
+    int8_mm_dequant,
+    int8_vectorwise_dequant,
+    int8_vectorwise_quant,
+)
 from libbnb.quant_state import QuantState
 
 __all__ = [
@@ -28,10 +35,16 @@ __all__ = [
     "dequantize_4bit",
     "dequantize_blockwise",
     "dequantize_fp4",
+    "dequantize_fp8",
     "dequantize_nf4",
     "get_4bit_type",
+    "int8_double_quant",
+    "int8_mm_dequant",
+    "int8_vectorwise_dequant",
+    "int8_vectorwise_quant",
     "quantize_4bit",
     "quantize_blockwise",
     "quantize_fp4",
+    "quantize_fp8",
     "quantize_nf4",
 ]

@@ -59,8 +59,8 @@ def quantize_nested(
     offset, mean = kind.fresh((), kind.float32, absmax)
     code = standard_code(kind, absmax, scales)
     call(lib.cquantize_nested, stream_of(kind, absmax, scales), scales, code, blocksize, o, n, mean)
-    state2 = QuantState(kind.ready(nested_absmax), None, None, blocksize, None, kind.float32)
-    return kind.ready(out), kind.ready(offset), state2
+    state2 = QuantState(nested_absmax, None, None, blocksize, None, kind.float32)
+    return out, offset, state2
 
 
 def read_nested(kind: ArrayKind, state: QuantState, like: Array, place: View) -> tuple[Nested, Any]:
@@ -117,13 +117,16 @@ def quantize_blockwise(
         Something is no array, or not of the library of A.
     """
     kind = kind_of(A, "A")
-    shape, dtype = A.shape, A.dtype
     A, a = kind.read(A, "A")
+    shape, dtype = A.shape, A.dtype
     if type(blocksize) is not int or not 0 < blocksize < 2**63:
         blocksize = block_length(blocksize)
-    c = standard_code(kind, A, a)
-    if code is not None:
-        code, c = read_code(kind, code, A)
+    if code is None:
+        c, kept = standard_code(kind, A, a), None
+    else:
+        # The state gets a copy: what the caller does to the code later must not change what the codes mean.
+        kept = kind.from_numpy(kind_of(code, "code").to_numpy(code), A)
+        code, c = kind.read(kept, "code")
     if out is None:
         out, o = kind.fresh(shape, kind.uint8, A)
     else:
@@ -134,9 +137,9 @@ def quantize_blockwise(
         scales, s = absmax, kind.write(absmax, "absmax")
     call(lib.cquantize_blockwise, stream_of(kind, A, a), a, c, blocksize, o, s)
     if not nested:
-        return kind.ready(out), QuantState(kind.ready(scales), None, code, blocksize, None, dtype)
+        return out, QuantState(scales, None, kept, blocksize, None, dtype)
     codes, offset, state2 = quantize_nested(kind, scales, s, blocksize, absmax)
-    return kind.ready(out), QuantState(codes, None, code, blocksize, None, dtype, offset, state2)
+    return out, QuantState(codes, None, kept, blocksize, None, dtype, offset, state2)
 
 
 def dequantize_blockwise(
@@ -181,7 +184,6 @@ def dequantize_blockwise(
         Something is no array, or not of the library of A.
     """
     kind = kind_of(A, "A")
-    shape = A.shape
     A, a = kind.read(A, "A")
     if quant_state is None:
         if absmax is None:
@@ -197,11 +199,11 @@ def dequantize_blockwise(
     else:
         code, c = read_code(kind, quant_state.code, A)
     if out is None:
-        out, o = kind.fresh(shape, quant_state.dtype or kind.float32, A)
+        out, o = kind.fresh(A.shape, quant_state.dtype or kind.float32, A)
     else:
         o = kind.write(out, "out")
     call(lib.cdequantize_blockwise, stream_of(kind, A, a), a, s, c, blocksize, o)
-    return kind.ready(out)
+    return out
 
 
 def _expand_absmax(kind: ArrayKind, state: QuantState, like: Array, place: View) -> tuple[Array, View]:

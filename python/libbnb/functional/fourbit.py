@@ -71,8 +71,8 @@ def quantize_4bit(
         Something is no array, or not of the library of A.
     """
     kind = kind_of(A, "A")
-    shape, dtype = A.shape, A.dtype
     A, a = kind.read(A, "A")
+    shape, dtype = A.shape, A.dtype
     n = a[0]
     blocksize = DEFAULT_BLOCKSIZE if blocksize is None else even_block_length(blocksize)
     number = quant_type_number(quant_type)
@@ -89,9 +89,9 @@ def quantize_4bit(
         scales, s = absmax, kind.write(absmax, "absmax")
     call(lib.cquantize_4bit, stream_of(kind, A, a), a, number, blocksize, o, s)
     if not compress_statistics:
-        return kind.ready(out), QuantState(kind.ready(scales), shape, None, blocksize, quant_type, dtype)
+        return out, QuantState(scales, shape, None, blocksize, quant_type, dtype)
     codes, offset, state2 = quantize_nested(kind, scales, s, NESTED_BLOCKSIZE, absmax)
-    return kind.ready(out), QuantState(codes, shape, None, blocksize, quant_type, dtype, offset, state2)
+    return out, QuantState(codes, shape, None, blocksize, quant_type, dtype, offset, state2)
 
 
 def dequantize_4bit(
@@ -153,7 +153,7 @@ def dequantize_4bit(
         out, o = kind.fresh(quant_state.shape, quant_state.dtype, A)
     call(lib.cdequantize_4bit, stream_of(kind, A, a), a, s, nested, number, blocksize, o)
     del alive
-    return kind.ready(out)
+    return out
 
 
 def quantize_fp4(
