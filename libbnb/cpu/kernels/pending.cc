@@ -9,8 +9,6 @@ namespace bnb::cpu::BNB_ISA {
   void kernel(const Args &args, int64_t begin, int64_t end) { reference::kernel(args, begin, end); }
 BNB_PENDING(quantize_blockwise, QuantizeBlockwiseKernelArgs)
 BNB_PENDING(dequantize_blockwise, DequantizeBlockwiseArgs)
-BNB_PENDING(quantize_4bit, Quantize4bitArgs)
-BNB_PENDING(dequantize_4bit, Dequantize4bitArgs)
 BNB_PENDING(quantize_fp8, QuantizeFp8Args)
 BNB_PENDING(dequantize_fp8, DequantizeFp8Args)
 BNB_PENDING(int8_row_stats, QuantizeInt8Args)

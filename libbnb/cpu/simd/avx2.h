@@ -41,6 +41,7 @@ BNB_INLINE Ints and_int(Ints a, Ints b) { return _mm256_and_si256(a, b); }
 BNB_INLINE Ints or_int(Ints a, Ints b) { return _mm256_or_si256(a, b); }
 BNB_INLINE Ints xor_int(Ints a, Ints b) { return _mm256_xor_si256(a, b); }
 BNB_INLINE Ints and_not(Ints a, Ints b) { return _mm256_andnot_si256(b, a); }
+BNB_INLINE Ints select_bits(Ints mask, Ints a, Ints b) { return or_int(and_int(a, mask), and_not(b, mask)); }
 BNB_INLINE Ints max_uint(Ints a, Ints b) { return _mm256_max_epu32(a, b); }
 BNB_INLINE Ints min_uint(Ints a, Ints b) { return _mm256_min_epu32(a, b); }
 template <int N>
@@ -124,11 +125,12 @@ BNB_INLINE void store_some(void *p, Floats x, int64_t count) {
     padded.copy_to(p, count * 2);
   }
 }
-template <typename Tag>
-BNB_INLINE void stream(void *p, Floats x) {
-  if constexpr (Tag::kDType == DType::kF32) _mm256_stream_ps(static_cast<float *>(p), x);
-  if constexpr (Tag::kDType == DType::kF16) _mm_stream_si128(static_cast<__m128i *>(p), narrow_fp16(x));
-  if constexpr (Tag::kDType == DType::kBF16) _mm_stream_si128(static_cast<__m128i *>(p), narrow_bf16(x));
+constexpr bool kStreams = true;
+BNB_INLINE void stream_line(void *p, const void *from) {
+  const __m256i *half = static_cast<const __m256i *>(from);
+  const __m256i low = _mm256_loadu_si256(half), high = _mm256_loadu_si256(half + 1);
+  _mm256_stream_si256(static_cast<__m256i *>(p), low);
+  _mm256_stream_si256(static_cast<__m256i *>(p) + 1, high);
 }
 BNB_INLINE void stream_fence() { _mm_sfence(); }
 
@@ -165,6 +167,31 @@ BNB_INLINE Ints gather_bits(const uint32_t *table, Ints index) {
   return _mm256_i32gather_epi32(reinterpret_cast<const int *>(table), index, 4);
 }
 
+using Shorts = __m128i;
+BNB_INLINE Shorts load_int8_shorts(const void *p) { return _mm_cvtepi8_epi16(load_8_bytes(p)); }
+BNB_INLINE Shorts load_int8_shorts_some(const void *p, int64_t count) { return load_int8_shorts(Padded<8>(p, count).bytes); }
+BNB_INLINE Shorts splat_shorts(uint16_t u) { return _mm_set1_epi16(int16_t(u)); }
+BNB_INLINE Shorts and_shorts(Shorts a, Shorts b) { return _mm_and_si128(a, b); }
+BNB_INLINE Shorts or_shorts(Shorts a, Shorts b) { return _mm_or_si128(a, b); }
+BNB_INLINE Shorts equal_shorts(Shorts a, Shorts b) { return _mm_cmpeq_epi16(a, b); }
+template <int N>
+BNB_INLINE Shorts shift_left_shorts(Shorts v) {
+  return _mm_slli_epi16(v, N);
+}
+
+using Bytes = __m256i;
+// What packing leaves in order within each half, in order over both.
+BNB_INLINE Bytes in_order(__m256i packed) {
+  return _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+BNB_INLINE Bytes pack_int8(Ints a, Ints b, Ints c, Ints d) {
+  return in_order(_mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d)));
+}
+BNB_INLINE Bytes pack_uint8(Ints a, Ints b, Ints c, Ints d) {
+  return in_order(_mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d)));
+}
+BNB_INLINE void store_bytes(void *p, Bytes v) { _mm256_storeu_si256(static_cast<__m256i *>(p), v); }
+
 using Halves = __m256i;
 constexpr int kHalfLanes = 16;
 BNB_INLINE Halves load_halves(const void *p) { return _mm256_loadu_si256(static_cast<const __m256i *>(p)); }
@@ -176,6 +203,101 @@ BNB_INLINE uint32_t reduce_max_halves(Halves v) {
   const __m128i n = _mm_max_epu16(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
   const __m128i inverted = _mm_xor_si128(n, _mm_set1_epi16(-1));  // the machine has a horizontal minimum only
   return 0xFFFFu ^ (uint32_t(_mm_cvtsi128_si32(_mm_minpos_epu16(inverted))) & 0xFFFFu);
+}
+
+struct NibbleCoder {
+  Floats first, second[2], third, fourth;
+  __m256i code_of_path;  // the 16 bytes, twice
+};
+BNB_INLINE NibbleCoder make_nibble_coder(const uint32_t *thresholds, const uint8_t *codes) {
+  const SearchSteps steps = make_search_steps(thresholds, codes);
+  return {splat(steps.first),
+          {splat(steps.second[0]), splat(steps.second[1])},
+          _mm256_broadcast_ps(reinterpret_cast<const __m128 *>(steps.third)),
+          _mm256_loadu_ps(steps.fourth),
+          _mm256_broadcastsi128_si256(load_16_bytes(steps.code_of_path))};
+}
+BNB_INLINE Ints search_path(const NibbleCoder &coder, Floats x) {
+  const Mask m1 = greater(x, coder.first);
+  const Mask m2 = greater(x, select(m1, coder.second[1], coder.second[0]));
+  Ints path = or_int(and_int(m1.lanes, splat_int(1)), and_int(m2.lanes, splat_int(2)));
+  path = or_int(path, and_int(greater(x, _mm256_permutevar_ps(coder.third, path)).lanes, splat_int(4)));
+  return or_int(path, and_int(greater(x, _mm256_permutevar8x32_ps(coder.fourth, path)).lanes, splat_int(8)));
+}
+BNB_INLINE __m128i join_nibbles(const NibbleCoder &coder, const Floats (&x)[4]) {
+  const Ints low = or_int(search_path(coder, x[0]), shift_left<8>(search_path(coder, x[1])));
+  const Ints high = or_int(shift_left<16>(search_path(coder, x[2])), shift_left<24>(search_path(coder, x[3])));
+  const Ints codes = _mm256_shuffle_epi8(coder.code_of_path, or_int(low, high));
+  // Byte j of 64-bit lane k is now the byte of elements 2k and 2k + 1 of x[j].
+  const Ints pairs = or_int(shift_left<4>(codes), _mm256_srli_epi64(codes, 32));
+  const Ints together = _mm256_permutevar8x32_epi32(pairs, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6));
+  const __m128i transpose = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return _mm_shuffle_epi8(_mm256_castsi256_si128(together), transpose);
+}
+BNB_INLINE void encode_nibbles(const NibbleCoder &coder, const Floats (&x)[4], void *out) {
+  _mm_storeu_si128(static_cast<__m128i *>(out), join_nibbles(coder, x));
+}
+BNB_INLINE void encode_nibbles_some(const NibbleCoder &coder, const Floats (&x)[4], void *out, int64_t count) {
+  Padded<16> padded;
+  encode_nibbles(coder, x, padded.bytes);
+  padded.copy_to(out, (count + 1) / 2);
+}
+
+// Byte i of every value: a byte shuffle looks one of them up for 32 codes at once.
+template <typename Tag>
+struct NibbleTable {
+  static constexpr int kCount = 32, kPlanes = int(sizeof(typename Tag::Storage));
+  __m256i planes[kPlanes];  // 16 bytes, twice
+};
+template <typename Tag>
+BNB_INLINE NibbleTable<Tag> make_nibble_table(const void *codebook, float scale) {
+  const Floats low = mul(load<F32>(codebook), splat(scale));
+  const Floats high = mul(load<F32>(static_cast<const float *>(codebook) + 8), splat(scale));
+  const auto twice = [](__m128i plane) { return _mm256_broadcastsi128_si256(plane); };
+  if constexpr (Tag::kDType == DType::kF32) {
+    // Within 128 bits: first the byte 0 of four values, then their byte 1 ... Then a transposition of such groups.
+    const __m256i group = twice(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    const __m256i a = _mm256_shuffle_epi8(bits(low), group), b = _mm256_shuffle_epi8(bits(high), group);
+    const __m256i ab01 = _mm256_unpacklo_epi32(a, b), ab23 = _mm256_unpackhi_epi32(a, b);
+    const __m128i l01 = _mm256_castsi256_si128(ab01), h01 = _mm256_extracti128_si256(ab01, 1);
+    const __m128i l23 = _mm256_castsi256_si128(ab23), h23 = _mm256_extracti128_si256(ab23, 1);
+    return {{twice(_mm_unpacklo_epi32(l01, h01)), twice(_mm_unpackhi_epi32(l01, h01)),
+             twice(_mm_unpacklo_epi32(l23, h23)), twice(_mm_unpackhi_epi32(l23, h23))}};
+  } else {
+    const auto narrow = [](Floats x) { return Tag::kDType == DType::kF16 ? narrow_fp16(x) : narrow_bf16(x); };
+    const __m128i l = narrow(low), h = narrow(high), byte = _mm_set1_epi16(0xFF);
+    return {{twice(_mm_packus_epi16(_mm_and_si128(l, byte), _mm_and_si128(h, byte))),
+             twice(_mm_packus_epi16(_mm_srli_epi16(l, 8), _mm_srli_epi16(h, 8)))}};
+  }
+}
+template <typename Tag>
+BNB_INLINE void expand_nibbles(const NibbleTable<Tag> &table, const void *p, void *out) {
+  __m256i *to = static_cast<__m256i *>(out);
+  const __m256i byte = _mm256_cvtepu8_epi16(load_16_bytes(p));
+  const __m256i index = and_int(or_int(_mm256_srli_epi16(byte, 4), _mm256_slli_epi16(byte, 8)), _mm256_set1_epi8(15));
+  const auto plane = [&](int i, __m256i order) { return _mm256_shuffle_epi8(table.planes[i], order); };
+  if constexpr (Tag::kDType == DType::kF32) {  // the unpacks below work within 128 bits: deal the codes out accordingly
+    const __m256i dealt = _mm256_permutevar8x32_epi32(index, _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7));
+    const __m256i p0 = plane(0, dealt), p1 = plane(1, dealt), p2 = plane(2, dealt), p3 = plane(3, dealt);
+    const __m256i low01 = _mm256_unpacklo_epi8(p0, p1), low23 = _mm256_unpacklo_epi8(p2, p3);
+    const __m256i high01 = _mm256_unpackhi_epi8(p0, p1), high23 = _mm256_unpackhi_epi8(p2, p3);
+    _mm256_storeu_si256(to, _mm256_unpacklo_epi16(low01, low23));
+    _mm256_storeu_si256(to + 1, _mm256_unpackhi_epi16(low01, low23));
+    _mm256_storeu_si256(to + 2, _mm256_unpacklo_epi16(high01, high23));
+    _mm256_storeu_si256(to + 3, _mm256_unpackhi_epi16(high01, high23));
+  } else {
+    const __m256i dealt = _mm256_permute4x64_epi64(index, _MM_SHUFFLE(3, 1, 2, 0));
+    const __m256i p0 = plane(0, dealt), p1 = plane(1, dealt);
+    _mm256_storeu_si256(to, _mm256_unpacklo_epi8(p0, p1));
+    _mm256_storeu_si256(to + 1, _mm256_unpackhi_epi8(p0, p1));
+  }
+}
+template <typename Tag>
+BNB_INLINE void expand_nibbles_some(const NibbleTable<Tag> &table, const void *p, void *out, int64_t count) {
+  constexpr int kSize = int(sizeof(typename Tag::Storage));
+  Padded<NibbleTable<Tag>::kCount * kSize> padded;
+  expand_nibbles(table, Padded<NibbleTable<Tag>::kCount / 2>(p, (count + 1) / 2).bytes, padded.bytes);
+  padded.copy_to(out, count * kSize);
 }
 
 }  // namespace

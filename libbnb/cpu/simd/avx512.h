@@ -48,6 +48,7 @@ BNB_INLINE Ints and_int(Ints a, Ints b) { return _mm512_and_si512(a, b); }
 BNB_INLINE Ints or_int(Ints a, Ints b) { return _mm512_or_si512(a, b); }
 BNB_INLINE Ints xor_int(Ints a, Ints b) { return _mm512_xor_si512(a, b); }
 BNB_INLINE Ints and_not(Ints a, Ints b) { return _mm512_andnot_si512(b, a); }
+BNB_INLINE Ints select_bits(Ints mask, Ints a, Ints b) { return _mm512_ternarylogic_epi32(mask, a, b, 0xCA); }
 BNB_INLINE Ints max_uint(Ints a, Ints b) { return _mm512_max_epu32(a, b); }
 BNB_INLINE Ints min_uint(Ints a, Ints b) { return _mm512_min_epu32(a, b); }
 template <int N>
@@ -62,7 +63,7 @@ BNB_INLINE uint32_t reduce_max_uint(Ints v) { return _mm512_reduce_max_epu32(v);
 
 BNB_INLINE Floats abs(Floats x) { return from_bits(and_int(bits(x), splat_bits(0x7FFFFFFFu))); }
 BNB_INLINE Floats copy_sign(Floats magnitude, Floats sign) {
-  return from_bits(_mm512_ternarylogic_epi32(splat_bits(0x7FFFFFFFu), bits(magnitude), bits(sign), 0xCA));
+  return from_bits(select_bits(splat_bits(0x7FFFFFFFu), bits(magnitude), bits(sign)));
 }
 
 BNB_INLINE Mask greater(Floats a, Floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
@@ -116,11 +117,9 @@ BNB_INLINE void store_some(void *p, Floats x, int64_t count) {
   if constexpr (Tag::kDType == DType::kF16) _mm256_mask_storeu_epi16(p, first_lanes(count), narrow_fp16(x));
   if constexpr (Tag::kDType == DType::kBF16) _mm256_mask_storeu_epi16(p, first_lanes(count), narrow_bf16(x));
 }
-template <typename Tag>
-BNB_INLINE void stream(void *p, Floats x) {
-  if constexpr (Tag::kDType == DType::kF32) _mm512_stream_ps(static_cast<float *>(p), x);
-  if constexpr (Tag::kDType == DType::kF16) _mm256_stream_si256(static_cast<__m256i *>(p), narrow_fp16(x));
-  if constexpr (Tag::kDType == DType::kBF16) _mm256_stream_si256(static_cast<__m256i *>(p), narrow_bf16(x));
+constexpr bool kStreams = true;
+BNB_INLINE void stream_line(void *p, const void *from) {
+  _mm512_stream_si512(static_cast<__m512i *>(p), _mm512_loadu_si512(from));
 }
 BNB_INLINE void stream_fence() { _mm_sfence(); }
 
@@ -146,6 +145,33 @@ BNB_INLINE void store_uint8_some(void *p, Ints v, int64_t count) {
 BNB_INLINE Floats gather(const float *table, Ints index) { return _mm512_i32gather_ps(index, table, 4); }
 BNB_INLINE Ints gather_bits(const uint32_t *table, Ints index) { return _mm512_i32gather_epi32(index, table, 4); }
 
+using Shorts = __m256i;
+BNB_INLINE Shorts load_int8_shorts(const void *p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128(static_cast<const __m128i *>(p))); }
+BNB_INLINE Shorts load_int8_shorts_some(const void *p, int64_t count) {
+  return _mm256_cvtepi8_epi16(_mm_maskz_loadu_epi8(first_lanes(count), p));
+}
+BNB_INLINE Shorts splat_shorts(uint16_t u) { return _mm256_set1_epi16(int16_t(u)); }
+BNB_INLINE Shorts and_shorts(Shorts a, Shorts b) { return _mm256_and_si256(a, b); }
+BNB_INLINE Shorts or_shorts(Shorts a, Shorts b) { return _mm256_or_si256(a, b); }
+BNB_INLINE Shorts equal_shorts(Shorts a, Shorts b) { return _mm256_cmpeq_epi16(a, b); }
+template <int N>
+BNB_INLINE Shorts shift_left_shorts(Shorts v) {
+  return _mm256_slli_epi16(v, N);
+}
+
+using Bytes = __m512i;
+// What packing leaves in order within each quarter, in order over all.
+BNB_INLINE Bytes in_order(__m512i packed) {
+  return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), packed);
+}
+BNB_INLINE Bytes pack_int8(Ints a, Ints b, Ints c, Ints d) {
+  return in_order(_mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d)));
+}
+BNB_INLINE Bytes pack_uint8(Ints a, Ints b, Ints c, Ints d) {
+  return in_order(_mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d)));
+}
+BNB_INLINE void store_bytes(void *p, Bytes v) { _mm512_storeu_si512(p, v); }
+
 using Halves = __m512i;
 constexpr int kHalfLanes = 32;
 BNB_INLINE Halves load_halves(const void *p) { return _mm512_loadu_si512(p); }
@@ -160,6 +186,97 @@ BNB_INLINE uint32_t reduce_max_halves(Halves v) {
   const __m128i n = _mm_max_epu16(_mm256_castsi256_si128(m), _mm256_extracti128_si256(m, 1));
   const __m128i inverted = _mm_xor_si128(n, _mm_set1_epi16(-1));  // the machine has a horizontal minimum only
   return 0xFFFFu ^ (uint32_t(_mm_cvtsi128_si32(_mm_minpos_epu16(inverted))) & 0xFFFFu);
+}
+
+struct NibbleCoder {
+  Floats first, second[2], third, fourth;
+  Ints code_of_path;  // the 16 bytes, four times
+};
+BNB_INLINE NibbleCoder make_nibble_coder(const uint32_t *thresholds, const uint8_t *codes) {
+  const SearchSteps steps = make_search_steps(thresholds, codes);
+  return {splat(steps.first),
+          {splat(steps.second[0]), splat(steps.second[1])},
+          _mm512_broadcast_f32x4(_mm_loadu_ps(steps.third)),
+          _mm512_castps256_ps512(_mm256_loadu_ps(steps.fourth)),
+          _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i *>(steps.code_of_path)))};
+}
+BNB_INLINE Ints search_path(const NibbleCoder &coder, Floats x) {
+  const Mask m1 = greater(x, coder.first);
+  Ints path = _mm512_maskz_set1_epi32(m1, 1);
+  path = _mm512_mask_add_epi32(path, greater(x, select(m1, coder.second[1], coder.second[0])), path, splat_int(2));
+  path = _mm512_mask_add_epi32(path, greater(x, _mm512_permutexvar_ps(path, coder.third)), path, splat_int(4));
+  return _mm512_mask_add_epi32(path, greater(x, _mm512_permutexvar_ps(path, coder.fourth)), path, splat_int(8));
+}
+// Byte j of 64-bit lane k becomes the byte of elements 2k and 2k + 1 of x[j].
+BNB_INLINE Ints nibble_pairs(const NibbleCoder &coder, const Floats (&x)[4]) {
+  const Ints low = or_int(search_path(coder, x[0]), shift_left<8>(search_path(coder, x[1])));
+  const Ints high = or_int(shift_left<16>(search_path(coder, x[2])), shift_left<24>(search_path(coder, x[3])));
+  const Ints codes = _mm512_shuffle_epi8(coder.code_of_path, or_int(low, high));
+  return or_int(shift_left<4>(codes), _mm512_srli_epi64(codes, 32));
+}
+#if !defined(__AVX512VBMI__)
+BNB_INLINE __m256i join_nibbles(const NibbleCoder &coder, const Floats (&x)[4]) {
+  const __m256i transpose = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+  const __m256i pairs = _mm256_shuffle_epi8(_mm512_cvtepi64_epi32(nibble_pairs(coder, x)), transpose);
+  return _mm256_permutevar8x32_epi32(pairs, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+#else
+BNB_INLINE __m256i join_nibbles(const NibbleCoder &coder, const Floats (&x)[4]) {
+  const __m256i transpose = _mm256_setr_epi8(0, 8, 16, 24, 32, 40, 48, 56, 1, 9, 17, 25, 33, 41, 49, 57,  //
+                                             2, 10, 18, 26, 34, 42, 50, 58, 3, 11, 19, 27, 35, 43, 51, 59);
+  return _mm512_castsi512_si256(_mm512_permutexvar_epi8(_mm512_castsi256_si512(transpose), nibble_pairs(coder, x)));
+}
+#endif
+BNB_INLINE void encode_nibbles(const NibbleCoder &coder, const Floats (&x)[4], void *out) {
+  _mm256_storeu_si256(static_cast<__m256i *>(out), join_nibbles(coder, x));
+}
+BNB_INLINE void encode_nibbles_some(const NibbleCoder &coder, const Floats (&x)[4], void *out, int64_t count) {
+  _mm256_mask_storeu_epi8(out, __mmask32((uint64_t(1) << ((count + 1) / 2)) - 1u), join_nibbles(coder, x));
+}
+
+// Permutes look at the low bits of an index only: the upper bits may hold the other nibble, if the table repeats.
+template <typename Tag>
+struct NibbleTable {
+  static constexpr int kCount = 32;
+  __m512i values;  // 16-bit, twice
+};
+template <>
+struct NibbleTable<F32> {
+  static constexpr int kCount = 16;
+  Floats values;
+};
+template <typename Tag>
+BNB_INLINE NibbleTable<Tag> make_nibble_table(const void *codebook, float scale) {
+  const Floats products = mul(load<F32>(codebook), splat(scale));
+  if constexpr (Tag::kDType == DType::kF32) return {products};
+  if constexpr (Tag::kDType == DType::kF16) return {_mm512_broadcast_i64x4(narrow_fp16(products))};
+  if constexpr (Tag::kDType == DType::kBF16) return {_mm512_broadcast_i64x4(narrow_bf16(products))};
+}
+BNB_INLINE __m512i look_up_nibbles(const NibbleTable<F32> &table, __m128i bytes) {
+  const __m512i byte = _mm512_cvtepu8_epi64(bytes);
+  const __m512i index = or_int(_mm512_srli_epi64(byte, 4), _mm512_slli_epi64(byte, 32));
+  return bits(_mm512_permutexvar_ps(index, table.values));
+}
+template <typename Tag>
+BNB_INLINE __m512i look_up_nibbles(const NibbleTable<Tag> &table, __m128i bytes) {
+  const __m512i byte = _mm512_cvtepu8_epi32(bytes);
+  const __m512i index = or_int(shift_right<4>(byte), shift_left<16>(byte));
+  return _mm512_permutexvar_epi16(index, table.values);
+}
+template <typename Tag>
+BNB_INLINE void expand_nibbles(const NibbleTable<Tag> &table, const void *p, void *out) {
+  const __m128i *from = static_cast<const __m128i *>(p);
+  const __m128i bytes = Tag::kDType == DType::kF32 ? _mm_loadl_epi64(from) : _mm_loadu_si128(from);
+  _mm512_storeu_si512(out, look_up_nibbles(table, bytes));
+}
+template <typename Tag>
+BNB_INLINE void expand_nibbles_some(const NibbleTable<Tag> &table, const void *p, void *out, int64_t count) {
+  const __m512i values = look_up_nibbles(table, _mm_maskz_loadu_epi8(__mmask16((1u << ((count + 1) / 2)) - 1u), p));
+  if constexpr (Tag::kDType == DType::kF32) {
+    _mm512_mask_storeu_epi32(out, first_lanes(count), values);
+  } else {
+    _mm512_mask_storeu_epi16(out, __mmask32((uint64_t(1) << count) - 1u), values);
+  }
 }
 
 }  // namespace

@@ -53,6 +53,9 @@ BNB_INLINE Ints and_int(Ints a, Ints b) { return {vandq_u32(a.low, b.low), vandq
 BNB_INLINE Ints or_int(Ints a, Ints b) { return {vorrq_u32(a.low, b.low), vorrq_u32(a.high, b.high)}; }
 BNB_INLINE Ints xor_int(Ints a, Ints b) { return {veorq_u32(a.low, b.low), veorq_u32(a.high, b.high)}; }
 BNB_INLINE Ints and_not(Ints a, Ints b) { return {vbicq_u32(a.low, b.low), vbicq_u32(a.high, b.high)}; }
+BNB_INLINE Ints select_bits(Ints mask, Ints a, Ints b) {
+  return {vbslq_u32(mask.low, a.low, b.low), vbslq_u32(mask.high, a.high, b.high)};
+}
 BNB_INLINE Ints max_uint(Ints a, Ints b) { return {vmaxq_u32(a.low, b.low), vmaxq_u32(a.high, b.high)}; }
 BNB_INLINE Ints min_uint(Ints a, Ints b) { return {vminq_u32(a.low, b.low), vminq_u32(a.high, b.high)}; }
 template <int N>
@@ -150,10 +153,8 @@ BNB_INLINE void store_some(void *p, Floats x, int64_t count) {
   padded.copy_to(p, count * int(sizeof(typename Tag::Storage)));
 }
 // Arm cores see a run of full-line stores and stop fetching the lines by themselves.
-template <typename Tag>
-BNB_INLINE void stream(void *p, Floats x) {
-  store<Tag>(p, x);
-}
+constexpr bool kStreams = false;
+BNB_INLINE void stream_line(void *p, const void *from) { std::memcpy(p, from, kLineBytes); }
 BNB_INLINE void stream_fence() {}
 
 BNB_INLINE Ints load_uint8(const void *p) {
@@ -194,6 +195,34 @@ BNB_INLINE Floats gather(const float *table, Ints index) {
   return from_bits(gather_bits(reinterpret_cast<const uint32_t *>(table), index));
 }
 
+using Shorts = uint16x8_t;
+BNB_INLINE Shorts load_int8_shorts(const void *p) {
+  return vreinterpretq_u16_s16(vmovl_s8(vreinterpret_s8_u8(vld1_u8(static_cast<const uint8_t *>(p)))));
+}
+BNB_INLINE Shorts load_int8_shorts_some(const void *p, int64_t count) { return load_int8_shorts(Padded<8>(p, count).bytes); }
+BNB_INLINE Shorts splat_shorts(uint16_t u) { return vdupq_n_u16(u); }
+BNB_INLINE Shorts and_shorts(Shorts a, Shorts b) { return vandq_u16(a, b); }
+BNB_INLINE Shorts or_shorts(Shorts a, Shorts b) { return vorrq_u16(a, b); }
+BNB_INLINE Shorts equal_shorts(Shorts a, Shorts b) { return vceqq_u16(a, b); }
+template <int N>
+BNB_INLINE Shorts shift_left_shorts(Shorts v) {
+  return vshlq_n_u16(v, N);
+}
+
+struct Bytes {
+  uint8x16_t low, high;
+};
+BNB_INLINE uint8x16_t lowest_bytes(Ints a, Ints b) {
+  return vuzp1q_u8(vreinterpretq_u8_u16(vcombine_u16(vmovn_u32(a.low), vmovn_u32(a.high))),
+                   vreinterpretq_u8_u16(vcombine_u16(vmovn_u32(b.low), vmovn_u32(b.high))));
+}
+BNB_INLINE Bytes pack_uint8(Ints a, Ints b, Ints c, Ints d) { return {lowest_bytes(a, b), lowest_bytes(c, d)}; }
+BNB_INLINE Bytes pack_int8(Ints a, Ints b, Ints c, Ints d) { return pack_uint8(a, b, c, d); }
+BNB_INLINE void store_bytes(void *p, Bytes v) {
+  vst1q_u8(static_cast<uint8_t *>(p), v.low);
+  vst1q_u8(static_cast<uint8_t *>(p) + 16, v.high);
+}
+
 using Halves = uint16x8_t;
 constexpr int kHalfLanes = 8;
 BNB_INLINE Halves load_halves(const void *p) { return load_8_words(p); }
@@ -202,6 +231,93 @@ BNB_INLINE Halves splat_halves(uint16_t u) { return vdupq_n_u16(u); }
 BNB_INLINE Halves and_halves(Halves a, Halves b) { return vandq_u16(a, b); }
 BNB_INLINE Halves max_halves(Halves a, Halves b) { return vmaxq_u16(a, b); }
 BNB_INLINE uint32_t reduce_max_halves(Halves v) { return vmaxvq_u16(v); }
+
+struct NibbleCoder {
+  float32x4_t first, second[2];
+  uint8x16_t third, code_of_path;
+  uint8x16x2_t fourth;
+};
+BNB_INLINE NibbleCoder make_nibble_coder(const uint32_t *thresholds, const uint8_t *codes) {
+  const SearchSteps steps = make_search_steps(thresholds, codes);
+  return {vdupq_n_f32(steps.first),
+          {vdupq_n_f32(steps.second[0]), vdupq_n_f32(steps.second[1])},
+          load_16_bytes(steps.third),
+          load_16_bytes(steps.code_of_path),
+          {{load_16_bytes(steps.fourth), load_16_bytes(steps.fourth + 4)}}};
+}
+// Four times the path, in the lowest byte: a path is kept as the indices of the four bytes of an entry of the next table.
+BNB_INLINE uint32x4_t search_path(const NibbleCoder &coder, float32x4_t x) {
+  const auto bit_of_path = [](uint32x4_t mask, uint32_t bit) { return vandq_u32(mask, vdupq_n_u32(bit * 0x04040404u)); };
+  const auto above = [&](uint8x16_t threshold) { return vcgtq_f32(x, vreinterpretq_f32_u8(threshold)); };
+  const uint32x4_t m1 = vcgtq_f32(x, coder.first);
+  const uint32x4_t m2 = vcgtq_f32(x, vbslq_f32(m1, coder.second[1], coder.second[0]));
+  uint32x4_t path = vorrq_u32(vorrq_u32(bit_of_path(m1, 1), bit_of_path(m2, 2)), vdupq_n_u32(0x03020100u));
+  path = vorrq_u32(path, bit_of_path(above(vqtbl1q_u8(coder.third, vreinterpretq_u8_u32(path))), 4));
+  return vorrq_u32(path, bit_of_path(above(vqtbl2q_u8(coder.fourth, vreinterpretq_u8_u32(path))), 8));
+}
+BNB_INLINE uint8x16_t nibbles(const NibbleCoder &coder, Floats x, Floats y) {
+  const auto words = [&](Floats z) {
+    return vcombine_u16(vmovn_u32(search_path(coder, z.low)), vmovn_u32(search_path(coder, z.high)));
+  };
+  const uint8x16_t paths = vshrq_n_u8(vcombine_u8(vmovn_u16(words(x)), vmovn_u16(words(y))), 2);
+  return vqtbl1q_u8(coder.code_of_path, paths);
+}
+BNB_INLINE void encode_nibbles(const NibbleCoder &coder, const Floats (&x)[4], void *out) {
+  const uint8x16_t a = nibbles(coder, x[0], x[1]), b = nibbles(coder, x[2], x[3]);
+  vst1q_u8(static_cast<uint8_t *>(out), vsliq_n_u8(vuzp2q_u8(a, b), vuzp1q_u8(a, b), 4));
+}
+BNB_INLINE void encode_nibbles_some(const NibbleCoder &coder, const Floats (&x)[4], void *out, int64_t count) {
+  Padded<16> padded;
+  encode_nibbles(coder, x, padded.bytes);
+  padded.copy_to(out, (count + 1) / 2);
+}
+
+// Byte i of every value: a byte table looks one of them up for 16 codes at once.
+template <typename Tag>
+struct NibbleTable {
+  static constexpr int kCount = 32;
+  uint8x16x2_t planes;
+};
+template <>
+struct NibbleTable<F32> {
+  static constexpr int kCount = 32;
+  uint8x16x4_t planes;
+};
+template <typename Tag>
+BNB_INLINE NibbleTable<Tag> make_nibble_table(const void *codebook, float scale) {
+  const char *from = static_cast<const char *>(codebook);
+  uint8_t values[16 * sizeof(typename Tag::Storage)];
+  store<Tag>(values, mul(load<F32>(from), splat(scale)));
+  store<Tag>(values + kLanes * sizeof(typename Tag::Storage), mul(load<F32>(from + kLanes * 4), splat(scale)));
+  if constexpr (Tag::kDType == DType::kF32) {
+    return {vld4q_u8(values)};
+  } else {
+    return {vld2q_u8(values)};
+  }
+}
+template <typename Tag>
+BNB_INLINE void expand_nibbles(const NibbleTable<Tag> &table, const void *p, void *out) {
+  constexpr int kSize = int(sizeof(typename Tag::Storage));
+  const uint8x16_t packed = load_16_bytes(p);
+  const uint8x16_t even = vshrq_n_u8(packed, 4), odd = vandq_u8(packed, vdupq_n_u8(15));
+  const uint8x16_t codes[2] = {vzip1q_u8(even, odd), vzip2q_u8(even, odd)};
+  for (int half = 0; half < 2; ++half) {
+    uint8_t *to = static_cast<uint8_t *>(out) + half * 16 * kSize;
+    const auto plane = [&](int i) { return vqtbl1q_u8(table.planes.val[i], codes[half]); };
+    if constexpr (Tag::kDType == DType::kF32) {
+      vst4q_u8(to, {{plane(0), plane(1), plane(2), plane(3)}});
+    } else {
+      vst2q_u8(to, {{plane(0), plane(1)}});
+    }
+  }
+}
+template <typename Tag>
+BNB_INLINE void expand_nibbles_some(const NibbleTable<Tag> &table, const void *p, void *out, int64_t count) {
+  constexpr int kSize = int(sizeof(typename Tag::Storage));
+  Padded<NibbleTable<Tag>::kCount * kSize> padded;
+  expand_nibbles(table, Padded<NibbleTable<Tag>::kCount / 2>(p, (count + 1) / 2).bytes, padded.bytes);
+  padded.copy_to(out, count * kSize);
+}
 
 }  // namespace
 }  // namespace bnb::cpu::BNB_ISA
