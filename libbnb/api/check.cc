@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdarg>
 #include <cstdio>
+#include <cstring>
 
 namespace bnb::api {
 namespace {
@@ -224,6 +225,13 @@ bnb_status Check::finish() {
 
 bnb_status Check::unsupported() {
   return fail(BNB_ERROR_UNSUPPORTED, "%s: the %s backend has no kernel for it", function_, backend_->name);
+}
+
+bnb_status Check::named(bnb_status status) {
+  if (status == BNB_OK || std::strncmp(bnb_last_error(), function_, std::strlen(function_)) == 0) return status;
+  char text[400];
+  std::snprintf(text, sizeof text, "%s", bnb_last_error());
+  return fail(status, "%s: %s", function_, text);
 }
 
 }  // namespace bnb::api

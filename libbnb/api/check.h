@@ -65,7 +65,7 @@ class Check {
     const bnb_status status = finish();
     if (status != BNB_OK) return status;
     if (!(backend_->*slot)) return unsupported();
-    return (backend_->*slot)(args, queue(stream));
+    return named((backend_->*slot)(args, queue(stream)));
   }
 
  private:
@@ -74,6 +74,7 @@ class Check {
   bool describe(const char *name, const DLTensor &tensor, Layout layout, View *view);
   bool check_device(const char *name, const DLTensor &tensor);
   bnb_status unsupported();
+  bnb_status named(bnb_status status);  // puts the function in front of a backend's words that do not name it
 
   struct Range {
     const char *name;

@@ -17,8 +17,9 @@ bool owns(DLDeviceType type) { return type == kDLCPU; }
 int32_t device_count() { return 1; }
 
 bnb_status allocate(DLDevice, size_t bytes, void **data) {
-  *data = bytes ? allocate_pages(bytes) : nullptr;
-  if (bytes && !*data) return fail(BNB_ERROR_OUT_OF_MEMORY, "bnb_allocate: no memory for %zu bytes", bytes);
+  void *pages = bytes ? allocate_pages(bytes) : nullptr;
+  if (bytes && !pages) return fail(BNB_ERROR_OUT_OF_MEMORY, "bnb_allocate: no memory for %zu bytes", bytes);
+  *data = pages;
   return BNB_OK;
 }
 

@@ -15,7 +15,7 @@ namespace bnb::cpu {
 
 struct CodeSearch {
   enum : int32_t {
-    kOctaves = 28,                                      // down to 3.7e-9: below the smallest midpoint of every map
+    kOctaves = 36,  // down to 1.5e-11: below the smallest midpoint of every map (E5M2 of bitsandbytes: 2^-35.8)
     kLowestKey = (127 - kOctaves) << 7,                 // upper 16 bits of 2^-kOctaves
     kBucketsPerSign = kOctaves * 128 + 2,               // the octaves, one bucket below and [1, 1 + 2^-7) above them
     kTopBucket = kBucketsPerSign - 1,

@@ -51,6 +51,7 @@ bnb_status quantize_nested(const QuantizeNestedArgs &args, Queue) {
 }
 
 bnb_status dequantize_nested(const DequantizeNestedArgs &args, Queue) {
+  if (!active_kernels()) return BNB_ERROR_INVALID_ARGUMENT;  // it has no kernel, but a wrong BNB_CPU_ISA stops everything
   parallel_for(args.n, 5, kElementsPerPiece, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) store<float>(args.out, i, args.absmax.at(i));
   });

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: MIT
+// The calls of samples.h.
+#include "samples.h"
+
+#include "values.h"
+
+namespace conformance {
+namespace {
+
+// Random choices for one sample.
+struct Draw {
+  Random &random;
+  int64_t n, blocksize, blocks, rows, cols;
+  DLDataType dtype;
+  Code code;
+  Sample sample;
+
+  Draw(Random &r, const char *function, int64_t limit, int64_t step) : random(r) {
+    n = random.below(limit + 1);
+    blocksize = step * random.between(1, random.one_in(2) ? 8 : 300);
+    blocks = ceil_div(n, blocksize);
+    cols = random.between(0, 60);
+    rows = cols ? n / cols : 3;
+    dtype = kFloats[random.below(3)];
+    code = kAllCodes[random.below(int64_t(std::size(kAllCodes)))];
+    sample.function = function;
+    sample.scalars = {blocksize, random.between(1, 70), 0, 0.0f, false};
+  }
+
+  Bytes floats(DLDataType type, int64_t count) { return filled(Fill::kMixed, type, count, 16, {}, random); }
+  Bytes scale_bytes(int64_t count) { return bytes_of(scales(count, random)); }
+  void input(const char *name, DLDataType type, std::vector<int64_t> shape, Bytes content) {
+    sample.tensors.push_back({name, type, std::move(shape), false, std::move(content)});
+  }
+  void output(const char *name, DLDataType type, std::vector<int64_t> shape, Nan nan = Nan::kSameBits) {
+    sample.tensors.push_back({name, type, std::move(shape), true, {}, 0, nan});
+  }
+  void code_input(const char *name) { input(name, kF32, {256}, bytes_of(values_of(code, random))); }
+};
+
+bnb_nested nested_of(DLTensor *const *t, const Scalars &scalars) { return {t[0], t[1], t[2], scalars.nested_blocksize}; }
+
+Sample quantize_blockwise(Random &random, int64_t limit) {
+  Draw draw(random, "cquantize_blockwise", limit, 1);
+  draw.input("A", draw.dtype, {draw.n}, draw.floats(draw.dtype, draw.n));
+  draw.code_input("code");
+  draw.output("out", kU8, {draw.n});
+  draw.output("absmax", kF32, {draw.blocks});
+  draw.sample.call = [](DLTensor *const *t, const Scalars &s) {
+    return cquantize_blockwise(t[0], t[1], s.blocksize, t[2], t[3], nullptr);
+  };
+  return draw.sample;
+}
+
+Sample dequantize_blockwise(Random &random, int64_t limit) {
+  Draw draw(random, "cdequantize_blockwise", limit, 1);
+  draw.input("A", kU8, {draw.n}, random_bytes(draw.n, random));
+  draw.input("absmax", kF32, {draw.blocks}, draw.scale_bytes(draw.blocks));
+  draw.code_input("code");
+  draw.output("out", draw.dtype, {draw.n}, Nan::kAny);
+  draw.sample.call = [](DLTensor *const *t, const Scalars &s) {
+    return cdequantize_blockwise(t[0], t[1], t[2], s.blocksize, t[3], nullptr);
+  };
+  return draw.sample;
+}
+
+Sample quantize_nested(Random &random, int64_t limit) {
+  Draw draw(random, "cquantize_nested", limit, 1);
+  draw.input("absmax", kF32, {draw.n}, draw.floats(kF32, draw.n));
+  draw.code_input("code");
+  draw.output("out", kU8, {draw.n});
+  draw.output("nested_absmax", kF32, {draw.blocks});
+  draw.output("offset", kF32, {});
+  draw.sample.call = [](DLTensor *const *t, const Scalars &s) {
+    return cquantize_nested(t[0], t[1], s.blocksize, t[2], t[3], t[4], nullptr);
+  };
+  return draw.sample;
+}
+
+// code, absmax and offset of a bnb_nested for n scales.
+void add_nested(Draw &draw, int64_t n) {
+  const int64_t nested_blocks = ceil_div(n, draw.sample.scalars.nested_blocksize);
+  draw.sample.scalars.nested = true;
+  draw.code_input("nested.code");
+  draw.input("nested.absmax", kF32, {nested_blocks}, draw.scale_bytes(nested_blocks));
+  draw.input("nested.offset", kF32, {1}, draw.scale_bytes(1));
+}
+
+Sample dequantize_nested(Random &random, int64_t limit) {
+  Draw draw(random, "cdequantize_nested", limit, 1);
+  add_nested(draw, draw.n);
+  draw.input("A", kU8, {draw.n}, random_bytes(draw.n, random));
+  draw.output("out", kF32, {draw.n}, Nan::kAny);
+  draw.sample.call = [](DLTensor *const *t, const Scalars &s) {
+    const bnb_nested nested = nested_of(t, s);
+    return cdequantize_nested(t[3], s.nested ? &nested : nullptr, t[4], nullptr);
+  };
+  return draw.sample;
+}
+
+Sample quantize_4bit(Random &random, int64_t limit) {
+  Draw draw(random, "cquantize_4bit", limit, 2);
+  draw.sample.scalars.quant_type = random.one_in(2) ? BNB_NF4 : BNB_FP4;
+  draw.input("A", draw.dtype, {draw.n}, draw.floats(draw.dtype, draw.n));
+  draw.output("out", kU8, {ceil_div(draw.n, 2), 1});
+  draw.output("absmax", kF32, {draw.blocks});
+  draw.sample.call = [](DLTensor *const *t, const Scalars &s) {
+    return cquantize_4bit(t[0], bnb_quant_type(s.quant_type), s.blocksize, t[1], t[2], nullptr);
+  };
+  return draw.sample;
+}
+
+Sample dequantize_4bit(Random &random, int64_t limit) {
+  Draw draw(random, "cdequantize_4bit", limit, 2);
+  draw.sample.scalars.quant_type = random.one_in(2) ? BNB_NF4 : BNB_FP4;
+  draw.input("A", kU8, {ceil_div(draw.n, 2), 1}, random_bytes(ceil_div(draw.n, 2), random));
+  draw.input("absmax", kF32, {draw.blocks}, draw.scale_bytes(draw.blocks));
+  draw.output("out", draw.dtype, {draw.n}, Nan::kAny);
+  draw.sample.call = [](DLTensor *const *t, const Scalars &s) {
+    return cdequantize_4bit(t[0], t[1], nullptr, bnb_quant_type(s.quant_type), s.blocksize, t[2], nullptr);
+  };
+  return draw.sample;
+}
+
+Sample dequantize_4bit_nested(Random &random, int64_t limit) {
+  Draw draw(random, "cdequantize_4bit", limit, 2);
+  draw.sample.scalars.quant_type = random.one_in(2) ? BNB_NF4 : BNB_FP4;
+  add_nested(draw, draw.blocks);
+  draw.input("A", kU8, {ceil_div(draw.n, 2), 1}, random_bytes(ceil_div(draw.n, 2), random));
+  draw.input("absmax", kU8, {draw.blocks}, random_bytes(draw.blocks, random));
+  draw.output("out", draw.dtype, {draw.n}, Nan::kAny);
+  draw.sample.call = [](DLTensor *const *t, const Scalars &s) {
+    const bnb_nested nested = nested_of(t, s);
+    return cdequantize_4bit(t[3], t[4], s.nested ? &nested : nullptr, bnb_quant_type(s.quant_type), s.blocksize, t[5], nullptr);
+  };
+  return draw.sample;
+}
+
+Sample quantize_fp8(Random &random, int64_t limit) {
+  Draw draw(random, "cquantize_fp8", limit, 1);
+  draw.sample.scalars.quant_type = random.one_in(2) ? BNB_FP8_E4M3FN : BNB_FP8_E5M2;
+  draw.input("A", draw.dtype, {draw.n}, draw.floats(draw.dtype, draw.n));
+  draw.output("out", kU8, {draw.n});
+  draw.output("scale", kF32, {draw.blocks});
+  draw.sample.call = [](DLTensor *const *t, const Scalars &s) {
+    return cquantize_fp8(t[0], bnb_quant_type(s.quant_type), s.blocksize, t[1], t[2], nullptr);
+  };
+  return draw.sample;
+}
+
+Sample dequantize_fp8(Random &random, int64_t limit) {
+  Draw draw(random, "cdequantize_fp8", limit, 1);
+  draw.sample.scalars.quant_type = random.one_in(2) ? BNB_FP8_E4M3FN : BNB_FP8_E5M2;
+  draw.input("A", kU8, {draw.n}, random_bytes(draw.n, random));
+  draw.input("scale", kF32, {draw.blocks}, draw.scale_bytes(draw.blocks));
+  draw.output("out", draw.dtype, {draw.n}, Nan::kAny);
+  draw.sample.call = [](DLTensor *const *t, const Scalars &s) {
+    return cdequantize_fp8(t[0], t[1], bnb_quant_type(s.quant_type), s.blocksize, t[2], nullptr);
+  };
+  return draw.sample;
+}
+
+Sample quantize_int8_vectorwise(Random &random, int64_t limit) {
+  Draw draw(random, "cquantize_int8_vectorwise", limit, 1);
+  draw.sample.scalars.threshold = random.one_in(2) ? 0.0f : 2.5f;
+  draw.input("A", draw.dtype, {draw.rows, draw.cols}, draw.floats(draw.dtype, draw.rows * draw.cols));
+  draw.output("out", kI8, {draw.rows, draw.cols});
+  draw.output("row_stats", kF32, {draw.rows});
+  draw.output("outlier_cols", kU8, {draw.cols});
+  draw.sample.call = [](DLTensor *const *t, const Scalars &s) {
+    return cquantize_int8_vectorwise(t[0], s.threshold, t[1], t[2], t[3], nullptr);
+  };
+  return draw.sample;
+}
+
+Sample quantize_int8_double(Random &random, int64_t limit) {
+  Draw draw(random, "cquantize_int8_double", limit, 1);
+  draw.sample.scalars.threshold = random.one_in(2) ? 0.0f : 2.5f;
+  draw.input("A", draw.dtype, {draw.rows, draw.cols}, draw.floats(draw.dtype, draw.rows * draw.cols));
+  draw.output("out_row", kI8, {draw.rows, draw.cols});
+  draw.output("out_col", kI8, {draw.rows, draw.cols});
+  draw.output("row_stats", kF32, {draw.rows});
+  draw.output("col_stats", kF32, {draw.cols});
+  draw.output("outlier_cols", kU8, {draw.cols});
+  draw.sample.call = [](DLTensor *const *t, const Scalars &s) {
+    return cquantize_int8_double(t[0], s.threshold, t[1], t[2], t[3], t[4], t[5], nullptr);
+  };
+  return draw.sample;
+}
+
+Sample dequantize_int8_vectorwise(Random &random, int64_t limit) {
+  Draw draw(random, "cdequantize_int8_vectorwise", limit, 1);
+  draw.input("A", kI8, {draw.rows, draw.cols}, random_bytes(draw.rows * draw.cols, random));
+  draw.input("row_stats", kF32, {draw.rows}, draw.scale_bytes(draw.rows));
+  draw.output("out", draw.dtype, {draw.rows, draw.cols}, Nan::kAny);
+  draw.sample.call = [](DLTensor *const *t, const Scalars &) {
+    return cdequantize_int8_vectorwise(t[0], t[1], t[2], nullptr);
+  };
+  return draw.sample;
+}
+
+Sample dequantize_int8_mm(Random &random, int64_t limit) {
+  Draw draw(random, "cdequantize_int8_mm", limit, 1);
+  const DLDataType bias = kFloats[random.below(3)];
+  draw.input("A", kI32, {draw.rows, draw.cols}, random_bytes(4 * draw.rows * draw.cols, random));
+  draw.input("row_stats", kF32, {draw.rows}, draw.scale_bytes(draw.rows));
+  draw.input("col_stats", kF32, {draw.cols}, draw.scale_bytes(draw.cols));
+  draw.input("bias", bias, {draw.cols}, draw.floats(bias, draw.cols));
+  draw.output("out", draw.dtype, {draw.rows, draw.cols}, Nan::kAny);
+  draw.sample.call = [](DLTensor *const *t, const Scalars &) {
+    return cdequantize_int8_mm(t[0], t[1], t[2], t[3], t[4], nullptr);
+  };
+  return draw.sample;
+}
+
+}  // namespace
+
+std::vector<Sample> samples(int64_t n, Random &random) {
+  std::vector<Sample> list;
+  for (auto make : {quantize_blockwise, dequantize_blockwise, quantize_nested, dequantize_nested, quantize_4bit,
+                    dequantize_4bit, dequantize_4bit_nested, quantize_fp8, dequantize_fp8, quantize_int8_vectorwise,
+                    quantize_int8_double, dequantize_int8_vectorwise, dequantize_int8_mm}) {
+    list.push_back(make(random, n));
+  }
+  return list;
+}
+
+}  // namespace conformance
