@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: MIT
+"""Checkpoints on disk: quantize, dequantize and read safetensors files without loading them, and without PyTorch.
+
+Needs the safetensors package (`pip install "libbnb[cli]"`).
+"""
+
+from libbnb.checkpoint.dequantize import dequantize_checkpoint
+from libbnb.checkpoint.errors import CheckpointError
+from libbnb.checkpoint.formats import FORMAT_NAMES, Format, make_format
+from libbnb.checkpoint.load import Checkpoint
+from libbnb.checkpoint.quantize import quantize_checkpoint
+from libbnb.checkpoint.run import Progress, Summary
+
+__all__ = [
+    "FORMAT_NAMES",
+    "Checkpoint",
+    "CheckpointError",
+    "Format",
+    "Progress",
+    "Summary",
+    "dequantize_checkpoint",
+    "make_format",
+    "quantize_checkpoint",
+]

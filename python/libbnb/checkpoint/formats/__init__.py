@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""The formats of quantized checkpoints: one file each, one row each in the tables below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from libbnb.checkpoint.errors import CheckpointError
+from libbnb.checkpoint.formats import fourbit, fp8, int8
+from libbnb.checkpoint.formats.base import Format, Load, Packed
+from libbnb.checkpoint.reader import TensorInfo
+
+# name: what makes the format from (block size or None, double quantization)
+_FORMATS: dict[str, Callable[[int | None, bool], Format]] = {
+    "nf4": lambda blocksize, nested: fourbit.FourBit("nf4", blocksize or 64, nested),
+    "fp4": lambda blocksize, nested: fourbit.FourBit("fp4", blocksize or 64, nested),
+    "int8": lambda blocksize, nested: int8.Int8(),
+    "fp8": lambda blocksize, nested: fp8.FP8("fp8", blocksize),
+    "fp8-e5m2": lambda blocksize, nested: fp8.FP8("fp8-e5m2", blocksize),
+}
+_ALIASES = {"fp8-e4m3": "fp8"}
+_HAVE_BLOCKS = ("nf4", "fp4", "fp8", "fp8-e5m2")
+_HAVE_NESTED = ("nf4", "fp4")
+_FINDERS = (fourbit.find, int8.find, fp8.find)
+
+FORMAT_NAMES = (*_FORMATS, *_ALIASES)
+
+__all__ = ["FORMAT_NAMES", "Format", "Packed", "find_packed", "make_format"]
+
+
+def make_format(name: str, blocksize: int | None = None, double_quant: bool = False) -> Format:
+    """A format by its name.
+
+    Parameters
+    ----------
+    name : str
+        One of `FORMAT_NAMES`.
+    blocksize : int or None
+        Elements per scale; None for the usual: 64 for nf4 and fp4, a row for fp8. int8 has none.
+    double_quant : bool
+        nf4 and fp4: whether the scales are quantized, too.
+
+    Raises
+    ------
+    CheckpointError
+        There is no such format, or it has no such option.
+    """
+    name = _ALIASES.get(name, name)
+    if name not in _FORMATS:
+        raise CheckpointError(f"format is {name!r}, must be one of {', '.join(FORMAT_NAMES)}")
+    if blocksize is not None and name not in _HAVE_BLOCKS:
+        raise CheckpointError(f"{name} has no block size: its scales belong to rows")
+    if blocksize is not None and not 1 <= blocksize < 2**31:
+        raise CheckpointError(f"block size is {blocksize}, must be at least 1 and below 2**31")
+    if double_quant and name not in _HAVE_NESTED:
+        raise CheckpointError(f"{name} has no double quantization; {' and '.join(_HAVE_NESTED)} have")
+    return _FORMATS[name](blocksize, double_quant)
+
+
+def find_packed(tensors: dict[str, TensorInfo], load: Load) -> dict[str, Packed]:
+    """The quantized weights among some tensors, by name.
+
+    Parameters
+    ----------
+    tensors : dict
+        All tensors of a checkpoint.
+    load : callable
+        Gives the bytes of a (small) tensor.
+
+    Raises
+    ------
+    CheckpointError
+        The tensors of a weight do not fit together.
+    """
+    found = {packed.name: packed for find in _FINDERS for packed in find(tensors, load)}
+    return {name: found[name] for name in tensors if name in found}

@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: MIT
+"""A result on its way: a folder beside the final place, with a journal of what is done, renamed when all of it is.
+
+Nothing ever appears under a final name before it is complete and on the disk. A run that was killed leaves the folder
+behind, and the journal tells the next one where to go on.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from contextlib import ExitStack
+from io import RawIOBase
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO, cast
+
+from libbnb.checkpoint.errors import CheckpointError, os_errors_name
+from libbnb.checkpoint.layout import Shard
+from libbnb.checkpoint.step import Piece, as_bytes
+
+_JOURNAL = ".journal.jsonl"
+_SYNC_BYTES = 256 << 20  # at most this much work is lost when the process is killed
+
+
+def partial_path(destination: Path) -> Path:
+    """The folder that holds what is not finished yet."""
+    return destination.with_name(destination.name + ".partial")
+
+
+class Partial:
+    """The files of a result that is being made.
+
+    Parameters
+    ----------
+    destination : Path
+        Where the result will be.
+    shards : list of Shard
+        The weight files.
+    job : dict
+        Whatever decides the bytes of the result (source, options); a run can only be continued by an equal job.
+    resume : bool
+        Go on with what an earlier run left, if it left something.
+
+    Attributes
+    ----------
+    done : set of int
+        Numbers of the steps that need not be done again.
+    """
+
+    def __init__(self, destination: Path, shards: list[Shard], job: dict[str, Any], resume: bool) -> None:
+        self.destination = destination
+        self.path = partial_path(destination)
+        self.done: set[int] = set()
+        self._shards = {name: shard for shard in shards for name in shard.offsets}
+        self._all_shards = shards
+        self._files: dict[str, RawIOBase] = {}
+        self._closing = ExitStack()
+        self._finished_steps: list[int] = []
+        self._unsynced = 0
+        self._completed = False
+        refuse_existing(destination)
+        with os_errors_name(self.path):
+            self._journal = self._open_journal(job, resume)
+
+    def _open_journal(self, job: dict[str, Any], resume: bool) -> TextIO:
+        if self.path.exists() and not resume:
+            raise CheckpointError(
+                f"{self.path}: left by a run that did not finish; add --resume to go on with it, or delete it"
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        journal = self._closing.enter_context((self.path / _JOURNAL).open("a+", encoding="utf-8"))
+        _lock(journal, self.path)
+        journal.seek(0)
+        lines = _complete_lines(journal.read())
+        if lines:
+            _refuse_other_job(self.path, lines[0], job)
+            self.done = {cast(int, line["done"]) for line in lines[1:]}
+        else:
+            _clear(self.path)
+        # Written anew: a line that was cut off by a crash must not stay in front of the next one.
+        journal.truncate(0)
+        for line in [job, *({"done": number} for number in sorted(self.done))]:
+            journal.write(json.dumps(line) + "\n")
+        journal.flush()
+        return journal
+
+    def __enter__(self) -> Partial:
+        try:
+            for shard in self._all_shards:
+                with os_errors_name(self.path / shard.file_name):
+                    self._files[shard.file_name] = self._open_shard(shard)
+        except CheckpointError:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def _open_shard(self, shard: Shard) -> RawIOBase:
+        path = self.path / shard.file_name
+        file = self._closing.enter_context(path.open("r+b" if path.exists() else "w+b", buffering=0))
+        _reserve(file.fileno(), shard.nbytes)
+        file.truncate(shard.nbytes)
+        _write_all(file, 0, memoryview(shard.header))
+        return file
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._completed:
+            self._sync_what_can_be()
+        self._closing.close()
+        if not self._completed and not self.done:
+            shutil.rmtree(self.path, ignore_errors=True)  # nothing in it that would save work
+
+    def write(self, piece: Piece) -> None:
+        """Put a piece of a tensor where it belongs."""
+        shard = self._shards[piece.name]
+        data = memoryview(as_bytes(piece))
+        with os_errors_name(self.path / shard.file_name):
+            _write_all(self._files[shard.file_name], shard.offsets[piece.name] + piece.begin, data)
+        self._unsynced += len(data)
+
+    def finish_step(self, number: int) -> None:
+        """Remember that all outputs of a step have been written."""
+        self._finished_steps.append(number)
+        if self._unsynced >= _SYNC_BYTES:
+            with os_errors_name(self.path):
+                self._sync()
+
+    def _sync(self) -> None:
+        """First the data, then the journal: what the journal says is on the disk, is."""
+        for file in self._files.values():
+            os.fsync(file.fileno())
+        for number in self._finished_steps:
+            self._journal.write(json.dumps({"done": number}) + "\n")
+        self._journal.flush()
+        os.fsync(self._journal.fileno())
+        self.done.update(self._finished_steps)
+        self._finished_steps.clear()
+        self._unsynced = 0
+
+    def _sync_what_can_be(self) -> None:
+        try:
+            self._sync()
+        except OSError as error:
+            # Reported already: this happens while the error that ended the run is on its way up.
+            if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO):
+                raise
+
+    def complete(self, texts: dict[str, str], companions: dict[Path, Path]) -> None:
+        """Add the small files, make sure that all is on the disk, and give the result its name.
+
+        Parameters
+        ----------
+        texts : dict
+            File name and content of files that are written (config.json, the index).
+        companions : dict
+            Relative path and origin of files that are copied.
+        """
+        refuse_existing(self.destination)
+        with os_errors_name(self.path):
+            self._sync()
+            for relative, origin in companions.items():
+                (self.path / relative).parent.mkdir(parents=True, exist_ok=True)
+                with os_errors_name(self.path / relative):
+                    shutil.copyfile(origin, self.path / relative)
+            for name, text in texts.items():
+                (self.path / name).write_text(text, encoding="utf-8")
+            for name in [*map(str, companions), *texts]:
+                _sync_path(self.path / name)
+            self._completed = True
+            self._closing.close()
+            (self.path / _JOURNAL).unlink()
+            self._give_name()
+
+    def _give_name(self) -> None:
+        if self.destination.suffix == ".safetensors":
+            (self.path / self._all_shards[0].file_name).rename(self.destination)
+            self.path.rmdir()
+        else:
+            if self.destination.exists():
+                self.destination.rmdir()  # it is empty
+            _sync_path(self.path)
+            self.path.rename(self.destination)
+        _sync_path(self.destination.parent)
+
+
+def refuse_existing(destination: Path) -> None:
+    """Raise if there is something at the destination that would be overwritten."""
+    with os_errors_name(destination):
+        if destination.is_symlink() or (destination.exists() and not _is_empty_folder(destination)):
+            raise CheckpointError(f"{destination}: already exists; delete it or choose another name")
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def _clear(path: Path) -> None:
+    """Delete what is left of a run whose journal does not tell what it is."""
+    for left in path.iterdir():
+        if left.name != _JOURNAL:
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _reserve(descriptor: int, nbytes: int) -> None:
+    """Have a full disk found now, not after an hour; where the file system cannot, it is found later."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, nbytes)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
+
+
+def _write_all(file: RawIOBase, offset: int, data: memoryview) -> None:
+    file.seek(offset)
+    while data:
+        data = data[file.write(data) or 0 :]
+
+
+def _sync_path(path: Path) -> None:
+    """Bring a file or, where the system can, a folder's entries to the disk."""
+    if os.name != "posix" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(journal: TextIO, path: Path) -> None:
+    """Keep a second run away; the system drops the lock when the process ends, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: an open file cannot be replaced there anyway
+        return
+    try:
+        fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise
+        raise CheckpointError(f"{path}: another run is writing there") from error
+
+
+def _complete_lines(text: str) -> list[dict[str, Any]]:
+    """The lines of a journal; what a crash cut off is not one."""
+    lines: list[dict[str, Any]] = []
+    for line in text.splitlines(keepends=True):
+        try:
+            value = json.loads(line) if line.endswith("\n") else None
+        except ValueError:
+            break
+        if not isinstance(value, dict):
+            break
+        lines.append(cast(dict[str, Any], value))
+    return lines
+
+
+def _refuse_other_job(path: Path, left: dict[str, Any], job: dict[str, Any]) -> None:
+    job = json.loads(json.dumps(job))
+    for key, value in job.items():
+        if left.get(key) != value:
+            raise CheckpointError(
+                f"{path}: was made with another {key} ({left.get(key)!r}, now {value!r}); repeat that, or delete it"
+            )
