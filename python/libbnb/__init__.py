@@ -6,9 +6,8 @@ from libbnb._build import VERSION as __version__
 from libbnb._errors import DeviceError, Error, InternalError, InvalidArgument, LoadError, OutOfMemory, Unsupported
 from libbnb._native import get_num_threads, info, set_isa, set_num_threads
 from libbnb.functional import *  # noqa: F403  (its __all__ is the list)
-from libbnb.functional import __all__ as _functions
 
-__all__ = [  # noqa: PLE0604
+__all__ = [
     "DeviceError",
     "Error",
     "InternalError",
@@ -22,5 +21,5 @@ __all__ = [  # noqa: PLE0604
     "info",
     "set_isa",
     "set_num_threads",
-    *_functions,
 ]
+__all__ += functional.__all__

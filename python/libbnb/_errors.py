@@ -5,7 +5,7 @@ __all__ = ["DeviceError", "Error", "InternalError", "InvalidArgument", "LoadErro
 
 
 class Error(Exception):
-    """Base of every exception that libbnb raises on its own account (besides `TypeError` for things of a wrong kind)."""
+    """Base of the exceptions that libbnb raises on its own account, besides `TypeError` for things of a wrong kind."""
 
 
 class InvalidArgument(Error, ValueError):

@@ -105,7 +105,9 @@ def _choose() -> tuple[Any, Loaded]:
             why = "the best installed library whose device is present"
             return library, {"library": paths[name], "chosen_by": why, "skipped": skipped}
         skipped[name] = "no device that it can use"
-    raise LoadError(f"this installation of libbnb has no library: nothing of {_build.LIBRARIES} in {Path(__file__).parent}")
+    raise LoadError(
+        f"this installation is broken: {Path(__file__).parent} has none of {sorted(_build.LIBRARIES.values())}"
+    )
 
 
 class _Library:
@@ -216,14 +218,13 @@ def call(function: Any, stream: Any, *arguments: Any) -> None:
     values: list[Any] = []
     used = 0
     for argument in arguments:
-        kind = type(argument)
-        if kind is tuple:
+        if argument.__class__ is tuple:
             _write_view(buffer, used * _SLOT, *argument)
             argument = tensors[used]
             used += 1
         elif argument is None:
             argument = NULL
-        elif kind is Nested:
+        elif argument.__class__ is Nested:
             argument, used = _write_nested(frame, argument, used)
         values.append(argument)
     status = function(*values, stream)

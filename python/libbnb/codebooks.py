@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from statistics import NormalDist
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from libbnb import _native
 from libbnb._errors import InvalidArgument, Unsupported
@@ -14,7 +15,7 @@ from libbnb.arrays import NUMPY, Array
 
 __all__ = ["create_dynamic_map", "create_fp8_map", "create_linear_map", "create_normal_map", "get_4bit_type"]
 
-Float32 = np.ndarray[Any, np.dtype[np.float32]]
+Float32: TypeAlias = NDArray[np.float32]
 
 CODE_SIZE: Final = 256
 
@@ -80,8 +81,8 @@ def create_dynamic_map(signed: bool = True, max_exponent_bits: int = 7, total_bi
 def _linspace(start: float, end: float, n: int) -> Float32:
     """n evenly spaced fp32 values as torch.linspace computes them on CPUs with FMA: from both ends to the middle.
 
-    A product of an fp32 step and a small integer is exact in fp64 and so is its sum with the ends used here, which makes
-    the rounding to fp32 the only one, as in an FMA.
+    A product of an fp32 step and a small integer is exact in fp64 and so is its sum with the ends used here, which
+    makes the rounding to fp32 the only one, as in an FMA.
     """
     if n == 1:
         return np.array([start], np.float32)
@@ -89,7 +90,7 @@ def _linspace(start: float, end: float, n: int) -> Float32:
     i = np.arange(n)
     first = np.float64(np.float32(start)) + step * i
     last = np.float64(np.float32(end)) - step * (n - 1 - i)
-    return np.where(i < n // 2, first, last).astype(np.float32)
+    return np.asarray(np.where(i < n // 2, first, last), np.float32)
 
 
 def _interval_means(intervals: int) -> Float32:
@@ -112,8 +113,8 @@ def create_linear_map(signed: bool = True, total_bits: int = 8, add_zero: bool =
     Returns
     -------
     numpy.ndarray
-        float32, shape (256,), ascending. (bitsandbytes puts the padding in the middle of the values, which for fewer than
-        8 bits does not ascend.)
+        float32, shape (256,), ascending. (bitsandbytes puts the padding in the middle of the values, which for fewer
+        than 8 bits does not ascend.)
 
     Raises
     ------
@@ -163,8 +164,8 @@ def create_fp8_map(
     """The values of a small floating-point format, scaled to a largest value of 1.
 
     An exponent field x of e bits has the bias B = 2**(e - 1); a fraction f stands for f * 2**-B where x is 0, else for
-    (1 + f) * 2**(B + 1 - x). These are bitsandbytes' maps; they are neither the OCP 8-bit floats (see `quantize_fp8`) nor,
-    for 4 bits, the FP4 of `quantize_4bit` (see `get_4bit_type`).
+    (1 + f) * 2**(B + 1 - x). These are bitsandbytes' maps; they are neither the OCP 8-bit floats (see `quantize_fp8`)
+    nor, for 4 bits, the FP4 of `quantize_4bit` (see `get_4bit_type`).
 
     Parameters
     ----------
@@ -188,8 +189,8 @@ def create_fp8_map(
     sum_of_bits = exponent_bits + precision_bits + (1 if signed else 0)
     if sum_of_bits != total_bits or total_bits > 8 or exponent_bits < 1 or precision_bits < 0:
         raise InvalidArgument(
-            f"create_fp8_map: {exponent_bits} exponent and {precision_bits} precision bits{' and a sign' if signed else ''} "
-            f"are not total_bits = {total_bits} of at most 8"
+            f"create_fp8_map: exponent_bits {exponent_bits}, precision_bits {precision_bits} and {int(signed)} for "
+            f"the sign must add up to total_bits, which is {total_bits} and must not exceed 8"
         )
     bias = 2 ** (exponent_bits - 1)
     values: list[float] = []
@@ -203,7 +204,7 @@ def create_fp8_map(
 
 
 def table_4bit(quant_type: int) -> Float32:
-    """The 16 values of FP4 or NF4, by the number that the C library gives the type: what the sixteen codes decode to."""
+    """The 16 values of FP4 or NF4, by the number that the C library gives the type: what the 16 codes decode to."""
     codes = np.array([0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF], np.uint8)
     one = np.ones(1, np.float32)
     table = np.empty(16, np.float32)
@@ -226,8 +227,8 @@ def get_4bit_type(typename: str, device: Any = None, blocksize: int = 64) -> Arr
     Parameters
     ----------
     typename
-        "nf4" (arXiv:2305.14314), "fp4", "int4" or "af4" (arXiv:2306.06965, blocks of 64 only). `quantize_4bit` speaks the
-        first two.
+        "nf4" (arXiv:2305.14314), "fp4", "int4" or "af4" (arXiv:2306.06965, blocks of 64 only). `quantize_4bit` speaks
+        the first two.
     device
         None for a NumPy array, else a device of PyTorch.
     blocksize

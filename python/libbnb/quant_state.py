@@ -24,12 +24,12 @@ class QuantState:
     Parameters
     ----------
     absmax
-        Scale of each block: float32, shape (nb,) with nb = ceil(n / blocksize); uint8 if it is itself quantized (nested).
+        Scale of each block: float32, shape (nb,) with nb = ceil(n / blocksize); uint8 if itself quantized (nested).
     shape
         Shape of the tensor before it was quantized; None for 8-bit states, whose codes have it.
     code
-        The values that codes stand for, float32: 16 or 256 of them. None for the table of `quant_type` (and for the signed
-        dynamic map if that is None, too); the attribute gives the table in either case.
+        The values that codes stand for, float32: 16 or 256 of them. None for the table of `quant_type` (and for the
+        signed dynamic map if that is None, too); the attribute gives the table in either case.
     blocksize
         Elements per block.
     quant_type
@@ -251,8 +251,8 @@ def _unpacked(qs_dict: dict[str, Any]) -> dict[str, Any]:
     packed = [key for key in qs_dict if _PREFIX in key]
     if len(packed) > 1 or (not packed and not any(key.split(".")[-1] == "quant_type" for key in qs_dict)):
         raise InvalidArgument(
-            f"from_dict: there must be one key ending in one of {QuantState.valid_qs_type_keys}, or the fields themselves; "
-            f"got {sorted(qs_dict)}"
+            f"from_dict: there must be one key ending in one of {QuantState.valid_qs_type_keys}, or the fields "
+            f"themselves; got {sorted(qs_dict)}"
         )
     fields = {key.split(".")[-1]: value for key, value in qs_dict.items() if key not in packed}
     for key in packed:

@@ -28,9 +28,9 @@ def kind_of(array: Array, name: str) -> ArrayKind:
     TypeError
         The object is no array.
     """
-    kind = _kinds.get(type(array))
+    kind = _kinds.get(array.__class__)
     if kind is None:
-        kind = _kinds[type(array)] = _classify(array, name)
+        kind = _kinds[array.__class__] = _classify(array, name)
     return kind
 
 
@@ -48,13 +48,13 @@ def _classify(array: Array, name: str) -> ArrayKind:
         return _library("jax")
     if mlx is not None and isinstance(array, mlx.array):
         return _library("mlx")
-    if isinstance(array, (np.ndarray, np.generic)) or hasattr(array, "__array_interface__"):
+    if hasattr(array, "__array_interface__"):
         return NUMPY
     if hasattr(array, "__dlpack__") and hasattr(array, "__dlpack_device__"):
         return _dlpack_kind(array)
     if not isinstance(array, str) and has_buffer(array):
         return NUMPY
-    raise TypeError(f"{name} is a {type(array).__name__}, must be an array (of NumPy, PyTorch, JAX, CuPy, MLX or DLPack)")
+    raise TypeError(f"{name} is a {type(array).__name__}, must be an array: of NumPy, PyTorch, JAX, ... or DLPack")
 
 
 def _library(name: str) -> ArrayKind:
@@ -79,4 +79,4 @@ def _dlpack_kind(array: Array) -> ArrayKind:
         namespace = array_api_compat.array_namespace(array)
     except TypeError:  # no library stands behind it: results are NumPy's
         return NUMPY
-    return NamespaceKind(namespace, type(array))
+    return NamespaceKind(namespace, array.__class__)

@@ -8,12 +8,14 @@ from math import prod
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from libbnb._errors import InvalidArgument, Unsupported
 from libbnb._native import NULL, View, device_word
 from libbnb.arrays.dtypes import matrix_word
 
 Array: TypeAlias = Any  # an array of any library: they have no common static type
+HostArray: TypeAlias = NDArray[Any]  # one of NumPy
 
 CPU = device_word(1, 0)
 
@@ -65,11 +67,11 @@ class ArrayKind(ABC):
         """The dtype's name, such as "bfloat16"."""
 
     @abstractmethod
-    def from_numpy(self, array: np.ndarray[Any, Any], like: Array) -> Array:
+    def from_numpy(self, array: HostArray, like: Array) -> Array:
         """A copy of a NumPy array on the device of another array."""
 
     @abstractmethod
-    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+    def to_numpy(self, array: Array) -> HostArray:
         """The elements as a NumPy array, without a copy where possible."""
 
     def read_rows(self, array: Array, name: str) -> tuple[Array, View]:

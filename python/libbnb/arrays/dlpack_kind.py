@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Array libraries that are reached through DLPack: JAX, MLX, and every one with an array API namespace, CuPy among them.
+"""Array libraries that are reached through DLPack: JAX, MLX, and all with an array API namespace, CuPy among them.
 
-Inputs are looked at without a copy. Results are new arrays of the library itself, whose memory DLPack shows, so nothing is
-copied there either.
+Inputs are looked at without a copy. Results are new arrays of the library itself, whose memory DLPack shows, so
+nothing is copied there either.
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ import numpy as np
 from libbnb._errors import InternalError, InvalidArgument
 from libbnb._native import View, device_word, dtype_word
 from libbnb.arrays import dlpack
-from libbnb.arrays.base import Array, ArrayKind
+from libbnb.arrays.base import Array, ArrayKind, HostArray
 from libbnb.arrays.dtypes import name_of
 from libbnb.arrays.numpy_kind import from_dlpack, numpy_dtype
+
+_device_of: Any = array_api_compat.device  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+_to_device: Any = array_api_compat.to_device  # pyright: ignore[reportUnknownMemberType]
 
 
 class Held:
@@ -92,21 +95,21 @@ class NamespaceKind(ArrayKind):
     def dtype_name(self, dtype: Any) -> str:
         return name_of(dtype, "dtype")
 
-    def from_numpy(self, array: np.ndarray[Any, Any], like: Array) -> Array:
+    def from_numpy(self, array: HostArray, like: Array) -> Array:
         like = like.array if isinstance(like, Held) else like
-        return self._namespace.asarray(array.copy(), device=array_api_compat.device(like))
+        return self._namespace.asarray(array.copy(), device=_device_of(like))
 
-    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+    def to_numpy(self, array: Array) -> HostArray:
         array = array.array if isinstance(array, Held) else array
         if int(array.__dlpack_device__()[0]) != dlpack.CPU:
-            return np.asarray(array_api_compat.to_device(array, "cpu"))
+            return np.asarray(_to_device(array, "cpu"))
         return from_dlpack(array, "array")
 
     # What libraries do differently.
 
     def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
         """A new array that has its memory."""
-        return self._namespace.empty(shape, dtype=dtype, device=array_api_compat.device(like))
+        return self._namespace.empty(shape, dtype=dtype, device=_device_of(like))
 
     def flattened(self, array: Array) -> Array:
         """A compact row-major copy."""
@@ -125,7 +128,9 @@ class JaxKind(NamespaceKind):
 
     def accept(self, array: Array, name: str) -> Array:
         if isinstance(array, self._jax.core.Tracer):
-            raise TypeError(f"{name} is traced by JAX and has no memory: call libbnb outside jit, or by jax.pure_callback")
+            raise TypeError(
+                f"{name} is traced by JAX, so has no memory: call libbnb outside jit, or by jax.pure_callback"
+            )
         array = super().accept(array, name)
         if len(array.devices()) != 1:
             raise InvalidArgument(f"{name} is spread over {len(array.devices())} devices, must be on one")
@@ -148,7 +153,7 @@ class JaxKind(NamespaceKind):
             device = self._jax.devices(device)[0]
         return self._jax.device_put(array, device)
 
-    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+    def to_numpy(self, array: Array) -> HostArray:
         return np.asarray(array.array if isinstance(array, Held) else array)
 
 
@@ -174,8 +179,8 @@ class MlxKind(NamespaceKind):
         self._namespace.eval(flat)
         return flat
 
-    def from_numpy(self, array: np.ndarray[Any, Any], like: Array) -> Array:
+    def from_numpy(self, array: HostArray, like: Array) -> Array:
         return self._namespace.array(array)
 
-    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+    def to_numpy(self, array: Array) -> HostArray:
         return from_dlpack(array.array if isinstance(array, Held) else array, "array")

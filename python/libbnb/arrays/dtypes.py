@@ -65,10 +65,11 @@ def name_of(spec: Any, argument: str) -> str:
     InvalidArgument
         It is none that DLPack has a number for.
     """
-    name = str(spec).rsplit(".", 1)[-1]  # "torch.bfloat16", "mlx.core.bfloat16", "bfloat16"
+    name: str = str(spec).rsplit(".", 1)[-1]  # "torch.bfloat16", "mlx.core.bfloat16", "bfloat16"
     if name not in DTYPES:
         try:
-            name = np.dtype(spec).name
+            numpy_dtype: Any = np.dtype(spec)
+            name = numpy_dtype.name
         except TypeError:
             pass
     if name not in DTYPES:

@@ -10,7 +10,7 @@ import numpy as np
 from libbnb._errors import InvalidArgument
 from libbnb._native import View, address_of
 from libbnb.arrays import dlpack
-from libbnb.arrays.base import CPU, Array, ArrayKind, as_matrix, rows_and_cols
+from libbnb.arrays.base import CPU, Array, ArrayKind, HostArray, as_matrix, rows_and_cols
 from libbnb.arrays.dtypes import DTYPES, NAMES, WORDS, name_of
 
 _NATIVE_CODES = (0, 1, 2, 5, 6)  # DLPack's integer, unsigned, float, complex and bool: what plain NumPy has
@@ -82,13 +82,13 @@ class NumpyKind(ArrayKind):
         array, view = self.read(array, name)
         return array, as_matrix(view, rows, cols)
 
-    def convert(self, array: Array, name: str) -> np.ndarray[Any, Any]:
+    def convert(self, array: Array, name: str) -> HostArray:
         """An ndarray on the same memory, or TypeError."""
         if isinstance(array, np.ma.MaskedArray):
             raise TypeError(f"{name} is a masked array, whose mask would be ignored: pass .filled() or .data")
         if isinstance(array, np.ndarray):
             return np.asarray(array)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-        if isinstance(array, np.generic) or hasattr(array, "__array_interface__"):
+        if hasattr(array, "__array_interface__"):  # NumPy's scalars have it, too
             return np.asarray(array)
         if has_buffer(array):
             return np.asarray(memoryview(array))
@@ -102,10 +102,10 @@ class NumpyKind(ArrayKind):
     def dtype_name(self, dtype: Any) -> str:
         return np.dtype(dtype).name
 
-    def from_numpy(self, array: np.ndarray[Any, Any], like: Array) -> Array:
+    def from_numpy(self, array: HostArray, like: Array) -> Array:
         return array.copy()
 
-    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+    def to_numpy(self, array: Array) -> HostArray:
         return self.convert(array, "array")
 
 
@@ -141,7 +141,7 @@ class _Memory:
         }
 
 
-def from_dlpack(array: Any, name: str) -> np.ndarray[Any, Any]:
+def from_dlpack(array: Any, name: str) -> HostArray:
     """An ndarray on the memory of a DLPack object, of ml_dtypes' types too (`numpy.from_dlpack` knows NumPy's only).
 
     Raises
@@ -153,9 +153,11 @@ def from_dlpack(array: Any, name: str) -> np.ndarray[Any, Any]:
     code, bits, lanes = imported.dtype
     dtype_name = NAMES.get((code, bits))
     if imported.device_type != dlpack.CPU:
-        raise TypeError(f"{name} is a {type(array).__name__} on device type {imported.device_type}, which NumPy cannot hold")
+        raise TypeError(
+            f"{name} is a {type(array).__name__} on DLPack device type {imported.device_type}, not on the host"
+        )
     if dtype_name is None or lanes != 1:
-        raise TypeError(f"{name} has the DLPack dtype (code {code}, {bits} bits, {lanes} lanes), which no operation takes")
+        raise TypeError(f"{name} has DLPack dtype (code {code}, {bits} bits, {lanes} lanes), which no operation takes")
     dtype = numpy_dtype(dtype_name)
     seen_as = dtype if code in _NATIVE_CODES else _ANONYMOUS[dtype.itemsize]
     return np.asarray(_Memory(imported, seen_as.str, dtype.itemsize)).view(dtype)

@@ -6,11 +6,9 @@ from __future__ import annotations
 import sys
 from typing import Any, ClassVar
 
-import numpy as np
-
 from libbnb._errors import InvalidArgument
 from libbnb._native import NULL, View, device_word, ffi
-from libbnb.arrays.base import CPU, Array, ArrayKind, as_matrix, rows_and_cols
+from libbnb.arrays.base import CPU, Array, ArrayKind, HostArray, as_matrix, rows_and_cols
 from libbnb.arrays.dtypes import WORDS, matrix_word, name_of
 
 _DEVICE_TYPES = {"cpu": 1, "cuda": 2, "mps": 8, "xpu": 14}
@@ -103,10 +101,10 @@ class TorchKind(ArrayKind):
     def dtype_name(self, dtype: Any) -> str:
         return str(dtype).removeprefix("torch.")
 
-    def from_numpy(self, array: np.ndarray[Any, Any], like: Array) -> Array:
+    def from_numpy(self, array: HostArray, like: Array) -> Array:
         return self._torch.from_numpy(array.copy()).to(like.device)
 
-    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+    def to_numpy(self, array: Array) -> HostArray:
         return array.detach().cpu().numpy()
 
     def to_device(self, array: Array, device: Any) -> Array:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from libbnb import _native
+from libbnb._errors import InvalidArgument
 from libbnb._native import Nested, View, call, lib
 from libbnb.arrays import CPU, NUMPY, Array, ArrayKind, kind_of, stream_of
 from libbnb.arrays.dtypes import WORDS
@@ -39,8 +40,11 @@ def standard_code(kind: ArrayKind, like: Array, view: View) -> View:
     return found[1]
 
 
-def read_code(kind: ArrayKind, code: Array, like: Array) -> tuple[Array, View]:
-    """A caller's code: an array like the others, or one of NumPy, as the functions that make codes return."""
+def read_code(kind: ArrayKind, state: QuantState, like: Array, place: View) -> tuple[Array, View]:
+    """The code of a state where its tensor is; an array of NumPy may be in a state of any kind."""
+    if getattr(state, "standard_code", False):  # states of bitsandbytes have no such attribute
+        return None, standard_code(kind, like, place)
+    code = state.code
     if kind is not NUMPY and kind_of(code, "code") is NUMPY:
         code = kind.from_numpy(NUMPY.to_numpy(code), like)
     return kind.read(code, "code")
@@ -67,10 +71,7 @@ def read_nested(kind: ArrayKind, state: QuantState, like: Array, place: View) ->
     """What the C library needs to read a compressed absmax, and the arrays that must live as long."""
     state2 = state.state2
     assert state2 is not None
-    if state2.standard_code:
-        code, c = None, standard_code(kind, like, place)
-    else:
-        code, c = read_code(kind, state2.code, like)
+    code, c = read_code(kind, state2, like, place)
     absmax, a = kind.read(state2.absmax, "state2.absmax")
     offset, o = kind.read(state.offset, "offset")
     return Nested(c, a, o, block_length(state2.blocksize, "state2.blocksize")), (code, absmax, offset)
@@ -84,8 +85,9 @@ def quantize_blockwise(
     blocksize: int = 4096,
     nested: bool = False,
 ) -> tuple[Array, QuantState]:
-    """Quantizes blocks of an array to 8 bits: each block is divided by its absmax, each element becomes the index of the
-    nearest of 256 values (arXiv:2110.02861).
+    """Quantizes blocks of an array to 8 bits (arXiv:2110.02861).
+
+    Each block is divided by its absmax; each element becomes the index of the nearest of 256 values.
 
     Parameters
     ----------
@@ -117,25 +119,25 @@ def quantize_blockwise(
         Something is no array, or not of the library of A.
     """
     kind = kind_of(A, "A")
-    A, a = kind.read(A, "A")
-    shape, dtype = A.shape, A.dtype
+    source, a = kind.read(A, "A")
+    shape, dtype = source.shape, source.dtype
     if type(blocksize) is not int or not 0 < blocksize < 2**63:
         blocksize = block_length(blocksize)
     if code is None:
-        c, kept = standard_code(kind, A, a), None
+        c, kept = standard_code(kind, source, a), None
     else:
         # The state gets a copy: what the caller does to the code later must not change what the codes mean.
-        kept = kind.from_numpy(kind_of(code, "code").to_numpy(code), A)
+        kept = kind.from_numpy(kind_of(code, "code").to_numpy(code), source)
         code, c = kind.read(kept, "code")
     if out is None:
-        out, o = kind.fresh(shape, kind.uint8, A)
+        out, o = kind.fresh(shape, kind.uint8, source)
     else:
         o = kind.write(out, "out")
     if absmax is None or nested:
-        scales, s = kind.fresh((-(-a[0] // blocksize),), kind.float32, A)
+        scales, s = kind.fresh((-(-a[0] // blocksize),), kind.float32, source)
     else:
         scales, s = absmax, kind.write(absmax, "absmax")
-    call(lib.cquantize_blockwise, stream_of(kind, A, a), a, c, blocksize, o, s)
+    call(lib.cquantize_blockwise, stream_of(kind, source, a), a, c, blocksize, o, s)
     if not nested:
         return out, QuantState(scales, None, kept, blocksize, None, dtype)
     codes, offset, state2 = quantize_nested(kind, scales, s, blocksize, absmax)
@@ -184,32 +186,28 @@ def dequantize_blockwise(
         Something is no array, or not of the library of A.
     """
     kind = kind_of(A, "A")
-    A, a = kind.read(A, "A")
+    source, a = kind.read(A, "A")
     if quant_state is None:
         if absmax is None:
-            raise _native.InvalidArgument("dequantize_blockwise: quant_state or absmax must be given")
+            raise InvalidArgument("dequantize_blockwise: quant_state or absmax must be given")
         quant_state = QuantState(absmax, None, code, blocksize, None, kind.float32)
-    if quant_state.state2 is None:
-        scales, s = kind.read(quant_state.absmax, "absmax")
-    else:
-        scales, s = _expand_absmax(kind, quant_state, A, a)
+    scales, s = kind.read(quant_state.absmax, "absmax")
+    if quant_state.state2 is not None:
+        scales, s = _expand_absmax(kind, quant_state, s, source, a)
     blocksize = block_length(quant_state.blocksize)
-    if quant_state.standard_code:
-        c = standard_code(kind, A, a)
-    else:
-        code, c = read_code(kind, quant_state.code, A)
+    code, c = read_code(kind, quant_state, source, a)
     if out is None:
-        out, o = kind.fresh(A.shape, quant_state.dtype or kind.float32, A)
+        out, o = kind.fresh(source.shape, quant_state.dtype or kind.float32, source)
     else:
         o = kind.write(out, "out")
-    call(lib.cdequantize_blockwise, stream_of(kind, A, a), a, s, c, blocksize, o)
+    call(lib.cdequantize_blockwise, stream_of(kind, source, a), a, s, c, blocksize, o)
+    del scales, code  # until here they kept the memory of s and c
     return out
 
 
-def _expand_absmax(kind: ArrayKind, state: QuantState, like: Array, place: View) -> tuple[Array, View]:
-    codes, q = kind.read(state.absmax, "absmax")
+def _expand_absmax(kind: ArrayKind, state: QuantState, codes: View, like: Array, place: View) -> tuple[Array, View]:
     nested, alive = read_nested(kind, state, like, place)
-    absmax, s = kind.fresh((q[0],), kind.float32, like)
-    call(lib.cdequantize_nested, stream_of(kind, like, place), q, nested, s)
-    del codes, alive
+    absmax, s = kind.fresh((codes[0],), kind.float32, like)
+    call(lib.cdequantize_nested, stream_of(kind, like, place), codes, nested, s)
+    del alive
     return absmax, s

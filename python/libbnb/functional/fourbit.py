@@ -41,8 +41,8 @@ def quantize_4bit(
     A
         float32, float16 or bfloat16, any shape. Blocks are cut in row-major order, regardless of rows.
     absmax
-        Where the scales go: float32, nb = ceil(n / blocksize) elements; uint8 with `compress_statistics`. A new array if
-        None.
+        Where the scales go: float32, nb = ceil(n / blocksize) elements; uint8 with `compress_statistics`. A new array
+        if None.
     out
         Where the codes go: any dtype of 1, 2, 4 or 8 bytes, ceil(n / 2) bytes rounded up to whole items. A new array of
         shape (items, 1) and dtype `quant_storage` if None.
@@ -71,23 +71,23 @@ def quantize_4bit(
         Something is no array, or not of the library of A.
     """
     kind = kind_of(A, "A")
-    A, a = kind.read(A, "A")
-    shape, dtype = A.shape, A.dtype
+    source, a = kind.read(A, "A")
+    shape, dtype = source.shape, source.dtype
     n = a[0]
     blocksize = DEFAULT_BLOCKSIZE if blocksize is None else even_block_length(blocksize)
     number = quant_type_number(quant_type)
     if out is not None:
         o = kind.write(out, "out")
     elif quant_storage == "uint8" or quant_storage is kind.uint8:
-        out, o = kind.fresh(((n + 1) // 2, 1), kind.uint8, A)
+        out, o = kind.fresh(((n + 1) // 2, 1), kind.uint8, source)
     else:
         storage = kind.dtype(quant_storage, "quant_storage")
-        out, o = kind.fresh((-(-((n + 1) // 2) // itemsize(kind.dtype_name(storage))), 1), storage, A)
+        out, o = kind.fresh((-(-((n + 1) // 2) // itemsize(kind.dtype_name(storage))), 1), storage, source)
     if absmax is None or compress_statistics:
-        scales, s = kind.fresh((-(-n // blocksize),), kind.float32, A)
+        scales, s = kind.fresh((-(-n // blocksize),), kind.float32, source)
     else:
         scales, s = absmax, kind.write(absmax, "absmax")
-    call(lib.cquantize_4bit, stream_of(kind, A, a), a, number, blocksize, o, s)
+    call(lib.cquantize_4bit, stream_of(kind, source, a), a, number, blocksize, o, s)
     if not compress_statistics:
         return out, QuantState(scales, shape, None, blocksize, quant_type, dtype)
     codes, offset, state2 = quantize_nested(kind, scales, s, NESTED_BLOCKSIZE, absmax)
@@ -113,8 +113,8 @@ def dequantize_4bit(
     absmax
         Without a state: float32, nb elements.
     out
-        Where the values go: a float dtype, n elements. If None a new array of the state's shape and dtype; without a state
-        it must be given.
+        Where the values go: a float dtype, n elements. If None a new array of the state's shape and dtype; without a
+        state it must be given.
     blocksize
         Without a state: elements per block; 64 if None.
     quant_type
@@ -128,17 +128,18 @@ def dequantize_4bit(
     Raises
     ------
     InvalidArgument
-        There is neither a state nor absmax and out; or an argument has a wrong dtype, size or place. Nothing was written.
+        There is neither a state nor absmax and out; or an argument has a wrong dtype, size or place. Nothing was
+        written.
     TypeError
         Something is no array, or not of the library of A.
     """
     kind = kind_of(A, "A")
-    A, a = kind.read(A, "A")
+    source, a = kind.read(A, "A")
     nested = alive = None
     if quant_state is not None:
         absmax, blocksize, quant_type = quant_state.absmax, quant_state.blocksize, quant_state.quant_type or "None"
         if quant_state.state2 is not None:
-            nested, alive = read_nested(kind, quant_state, A, a)
+            nested, alive = read_nested(kind, quant_state, source, a)
     elif absmax is None or out is None:
         raise InvalidArgument("dequantize_4bit: without a quant_state, absmax and out must be given")
     number = QUANT_TYPES.get(quant_type) or quant_type_number(quant_type)
@@ -150,9 +151,9 @@ def dequantize_4bit(
         assert quant_state is not None
         if quant_state.shape is None or quant_state.dtype is None:
             raise InvalidArgument("dequantize_4bit: quant_state has no shape or no dtype, so out must be given")
-        out, o = kind.fresh(quant_state.shape, quant_state.dtype, A)
-    call(lib.cdequantize_4bit, stream_of(kind, A, a), a, s, nested, number, blocksize, o)
-    del alive
+        out, o = kind.fresh(quant_state.shape, quant_state.dtype, source)
+    call(lib.cdequantize_4bit, stream_of(kind, source, a), a, s, nested, number, blocksize, o)
+    del alive  # until here it kept the memory of nested
     return out
 
 

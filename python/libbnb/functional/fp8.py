@@ -34,7 +34,7 @@ def quantize_fp8(
     blocksize: int | None = None,
     quant_type: str = "fp8_e4m3fn",
 ) -> tuple[Array, Array]:
-    """Quantizes rows or blocks of an array to FP8, scaled so that the largest magnitude becomes the largest finite code.
+    """Quantizes rows or blocks of an array to FP8, scaled so that the largest magnitude becomes the largest code.
 
     ``scale = absmax / largest``; ``out = A / scale`` rounded to nearest even. The formats are those of the OCP 8-bit
     floating point specification (arXiv:2209.05433).
@@ -68,8 +68,8 @@ def quantize_fp8(
         Something is no array, or not of the library of A.
     """
     kind = kind_of(A, "A")
-    A, a = kind.read(A, "A")
-    shape = tuple(A.shape)
+    source, a = kind.read(A, "A")
+    shape = tuple(source.shape)
     number = quant_type_number(quant_type, FP8)
     if blocksize is None:
         length, scale_shape = _row_length(shape), (*shape[:-1], 1)
@@ -80,14 +80,14 @@ def quantize_fp8(
         scale_shape = None
     if out is None:
         name = _dtype_of(quant_type)
-        out, o = kind.fresh(shape, kind.dtype(name, "quant_type") if kind.has_dtype(name) else kind.uint8, A)
+        out, o = kind.fresh(shape, kind.dtype(name, "quant_type") if kind.has_dtype(name) else kind.uint8, source)
     else:
         o = kind.write(out, "out")
     if scale is None:
-        scale, s = kind.fresh(scale_shape or (-(-a[0] // length),), kind.float32, A)
+        scale, s = kind.fresh(scale_shape or (-(-a[0] // length),), kind.float32, source)
     else:
         s = kind.write(scale, "scale")
-    call(lib.cquantize_fp8, stream_of(kind, A, a), a, number, length, o, s)
+    call(lib.cquantize_fp8, stream_of(kind, source, a), a, number, length, o, s)
     return out, scale
 
 
@@ -129,14 +129,14 @@ def dequantize_fp8(
         Something is no array, or not of the library of A.
     """
     kind = kind_of(A, "A")
-    A, a = kind.read(A, "A")
-    shape = tuple(A.shape)
-    number = _format_of(kind, A.dtype, quant_type)
+    source, a = kind.read(A, "A")
+    shape = tuple(source.shape)
+    number = _format_of(kind, source.dtype, quant_type)
     length = _row_length(shape) if blocksize is None else block_length(blocksize)
     scale, s = kind.read(scale, "scale")
     if out is None:
-        out, o = kind.fresh(shape, kind.dtype(dtype, "dtype"), A)
+        out, o = kind.fresh(shape, kind.dtype(dtype, "dtype"), source)
     else:
         o = kind.write(out, "out")
-    call(lib.cdequantize_fp8, stream_of(kind, A, a), a, s, number, length, o)
+    call(lib.cdequantize_fp8, stream_of(kind, source, a), a, s, number, length, o)
     return out

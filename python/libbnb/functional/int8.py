@@ -57,13 +57,13 @@ def int8_vectorwise_quant(A: Array, threshold: float = 0.0) -> tuple[Array, Arra
     """
     kind = kind_of(A, "A")
     limit = _threshold(threshold)
-    A, a = kind.read_rows(A, "A")
-    shape = tuple(A.shape)
+    source, a = kind.read_rows(A, "A")
+    shape = tuple(source.shape)
     rows, cols = a[0], a[1]
-    out, o = kind.fresh(shape, kind.int8, A)
-    row_stats, r = kind.fresh((rows,), kind.float32, A)
-    mask, m = kind.fresh((cols,), kind.uint8, A) if limit > 0.0 else (None, None)
-    call(lib.cquantize_int8_vectorwise, stream_of(kind, A, a), a, limit, as_matrix(o, rows, cols), r, m)
+    out, o = kind.fresh(shape, kind.int8, source)
+    row_stats, r = kind.fresh((rows,), kind.float32, source)
+    mask, m = kind.fresh((cols,), kind.uint8, source) if limit > 0.0 else (None, None)
+    call(lib.cquantize_int8_vectorwise, stream_of(kind, source, a), a, limit, as_matrix(o, rows, cols), r, m)
     return out, row_stats, None if mask is None else kind.indices(mask)
 
 
@@ -92,11 +92,11 @@ def int8_vectorwise_dequant(A: Array, stats: Array, out: Array | None = None) ->
         Something is no array, or not of the library of A.
     """
     kind = kind_of(A, "A")
-    A, a = kind.read_rows(A, "A")
-    shape = tuple(A.shape)
+    source, a = kind.read_rows(A, "A")
+    shape = tuple(source.shape)
     stats, s = kind.read(stats, "stats")
-    out, o = _output(kind, out, shape, kind.float32, A, "out")
-    call(lib.cdequantize_int8_vectorwise, stream_of(kind, A, a), a, s, _same_rows(o, a, "out"))
+    out, o = _output(kind, out, shape, kind.float32, source, "out")
+    call(lib.cdequantize_int8_vectorwise, stream_of(kind, source, a), a, s, _same_rows(o, a, "out"))
     return out
 
 
@@ -137,17 +137,17 @@ def int8_double_quant(
     """
     kind = kind_of(A, "A")
     limit = _threshold(threshold)
-    A, a = kind.read_rows(A, "A")
-    shape = tuple(A.shape)
+    source, a = kind.read_rows(A, "A")
+    shape = tuple(source.shape)
     rows, cols = a[0], a[1]
-    out_row, o_row = _output(kind, out_row, shape, kind.int8, A, "out_row")
-    out_col, o_col = _output(kind, out_col, shape, kind.int8, A, "out_col")
-    row_stats, s_row = _output(kind, row_stats, (rows,), kind.float32, A, "row_stats")
-    col_stats, s_col = _output(kind, col_stats, (cols,), kind.float32, A, "col_stats")
-    mask, m = kind.fresh((cols,), kind.uint8, A) if limit > 0.0 else (None, None)
+    out_row, o_row = _output(kind, out_row, shape, kind.int8, source, "out_row")
+    out_col, o_col = _output(kind, out_col, shape, kind.int8, source, "out_col")
+    row_stats, s_row = _output(kind, row_stats, (rows,), kind.float32, source, "row_stats")
+    col_stats, s_col = _output(kind, col_stats, (cols,), kind.float32, source, "col_stats")
+    mask, m = kind.fresh((cols,), kind.uint8, source) if limit > 0.0 else (None, None)
     call(
         lib.cquantize_int8_double,
-        stream_of(kind, A, a),
+        stream_of(kind, source, a),
         a,
         limit,
         _same_rows(o_row, a, "out_row"),
@@ -190,17 +190,17 @@ def int8_mm_dequant(
         Something is no array, or not of the library of A.
     """
     kind = kind_of(A, "A")
-    A, a = kind.read(A, "A")
-    shape = tuple(A.shape)
+    source, a = kind.read(A, "A")
+    shape = tuple(source.shape)
     rows, cols = rows_and_cols(shape, "A")
     row_stats, r = kind.read(row_stats, "row_stats")
     col_stats, c = kind.read(col_stats, "col_stats")
     b = None
     if bias is not None:
         bias, b = kind.read(bias, "bias")
-    out, o = _output(kind, out, shape, kind.float16, A, "out")
+    out, o = _output(kind, out, shape, kind.float16, source, "out")
     matrix = as_matrix(a, rows, cols)
-    call(lib.cdequantize_int8_mm, stream_of(kind, A, a), matrix, r, c, b, _same_rows(o, matrix, "out"))
+    call(lib.cdequantize_int8_mm, stream_of(kind, source, a), matrix, r, c, b, _same_rows(o, matrix, "out"))
     return out
 
 
