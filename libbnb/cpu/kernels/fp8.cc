@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT
+// FP8 with one scale per block: out = encode(x * (1 / scale)), and out = decode(code) * scale. EXACT.
+//
+// One byte per element (formats/fp8.h). A block may have any number of elements at any address: vectors by four, by one, then the
+// first lanes of one.
+#include "formats/fp8.h"
+
+#include "cpu/kernels/blocks.h"
+#include "cpu/kernels/kernels.h"
+#include "cpu/kernels/streaming.h"
+
+namespace bnb::cpu::BNB_ISA {
+namespace {
+
+using formats::fp8::E4M3FN;
+using formats::fp8::E5M2;
+
+// The codes of numbers that no rounding takes beyond the largest finite value, one per lane.
+//
+// A magnitude with exponent E plus 2^(E + 23 - m) is rounded to m mantissa bits, ties to even, by the addition: the sum's lowest
+// bits are then the rounded mantissa with its leading one, and its highest bits are E. Code and exponent grow together, so their
+// sum is the code but for a constant, which is even and so may ride in the aligner. Below the smallest normal exponent
+// steps stay as they are: E stops there.
+template <typename Format>
+BNB_INLINE Ints encode_in_range(Floats x) {
+  constexpr int kMantissaBits = Format::kMantissaBits, kDropped = 23 - kMantissaBits;
+  constexpr uint32_t kSmallestExponent = uint32_t(128 - Format::kBias) << 23;
+  constexpr uint32_t kOffset = uint32_t(Format::kBias - 1 - 127 - kDropped) << kMantissaBits;
+  static_assert(kOffset % 2 == 0, "ties would go to the odd code");
+  const Ints exponent = max_uint(and_int(bits(x), splat_bits(kInfinityBits)), splat_bits(kSmallestExponent));
+  const Ints aligner = add_int(exponent, splat_bits((uint32_t(kDropped) << 23) + (kOffset & 0xFFu)));
+  const Ints sum = bits(add(abs(x), from_bits(aligner)));
+  return select_bits(splat_bits(0x7F), add_int(sum, shift_right<kDropped>(sum)), shift_right<24>(bits(x)));
+}
+
+// x' in an ordinary block exceeds the largest value by an ulp or two at most, and is a number.
+template <typename Format>
+BNB_INLINE Ints encode(Ordinary, Floats unit) {
+  return encode_in_range<Format>(unit);
+}
+
+// In a rare one it may be anything: the infinite elements of an infinite block become the largest value.
+template <typename Format>
+BNB_INLINE Ints encode(Rare block, Floats unit) {
+  const Floats largest = splat(Format::max_finite());
+  const Floats scaled = block.infinite ? mul(unit, largest) : unit;
+  const Mask nan = is_nan(scaled);
+  const Floats magnitude = min(select(nan, splat(0.0f), abs(scaled)), largest);
+  return select_int(nan, splat_int(Format::kNanCode), encode_in_range<Format>(copy_sign(magnitude, scaled)));
+}
+
+template <typename Format, typename Tag, typename Normalise>
+BNB_INLINE void encode_block(const char *a, int64_t count, const Normalise &normalise, char *out) {
+  constexpr int64_t kSize = sizeof(typename Tag::Storage);
+  const auto codes = [&](int64_t i) { return encode<Format>(normalise, normalise(load<Tag>(a + i * kSize))); };
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
+    store_bytes(out + i, pack_uint8(codes(i), codes(i + kLanes), codes(i + 2 * kLanes), codes(i + 3 * kLanes)));
+  }
+  for (; i + kLanes <= count; i += kLanes) store_uint8(out + i, codes(i));
+  if (i == count) return;
+  const Floats x = load_some<Tag>(a + i * kSize, count - i);
+  store_uint8_some(out + i, encode<Format>(normalise, normalise(x)), count - i);
+}
+
+template <typename Format, typename Tag>
+void quantize(const QuantizeFp8Args &args, int64_t begin, int64_t end) {
+  const char *a = static_cast<const char *>(args.a);
+  const auto produce = [&](int64_t start, int64_t stop, char *to) {
+    for_blocks(start, stop, args.blocksize, [&](int64_t block, int64_t first, int64_t last) {
+      with_normaliser(bnb::load<float>(args.scale, block), [&](const auto &normalise) {
+        encode_block<Format, Tag>(a + first * int64_t(sizeof(typename Tag::Storage)), last - first, normalise,
+                                  to + (first - start));
+      });
+    });
+  };
+  write_output(args.out, args.n, begin, end, produce);
+}
+
+// E5M2 is the upper half of a binary16.
+BNB_INLINE Floats decode(E5M2, Shorts codes) { return widen_fp16(shift_left_shorts<8>(codes)); }
+
+// E4M3 with its bits in the place of a binary16's is too small by the difference of the two exponent biases.
+BNB_INLINE Floats decode(E4M3FN, Shorts codes) {
+  const Shorts half = and_shorts(shift_left_shorts<7>(codes), splat_shorts(0xBFFF));  // the codes were sign-extended
+  const Shorts nan = equal_shorts(and_shorts(half, splat_shorts(0x3F80)), splat_shorts(0x3F80));
+  return mul(widen_fp16(or_shorts(half, nan)), splat(256.0f));
+}
+
+template <typename Format, typename Tag>
+BNB_INLINE void decode_block(const uint8_t *a, int64_t count, Floats scale, char *out) {
+  constexpr int64_t kSize = sizeof(typename Tag::Storage);
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    store<Tag>(out + i * kSize, mul(decode(Format{}, load_int8_shorts(a + i)), scale));
+  }
+  if (i == count) return;
+  store_some<Tag>(out + i * kSize, mul(decode(Format{}, load_int8_shorts_some(a + i, count - i)), scale), count - i);
+}
+
+template <typename Format, typename Tag>
+void dequantize(const DequantizeFp8Args &args, int64_t begin, int64_t end) {
+  constexpr int64_t kSize = sizeof(typename Tag::Storage);
+  const auto produce = [&](int64_t first_byte, int64_t last_byte, char *to) {
+    const int64_t start = first_byte / kSize;
+    for_blocks(start, last_byte / kSize, args.blocksize, [&](int64_t block, int64_t first, int64_t last) {
+      const Floats scale = splat(bnb::load<float>(args.scale, block));
+      decode_block<Format, Tag>(args.a + first, last - first, scale, to + (first - start) * kSize);
+    });
+  };
+  write_output(args.out, args.n * kSize, begin * kSize, end * kSize, produce);
+}
+
+}  // namespace
+
+void quantize_fp8(const QuantizeFp8Args &args, int64_t begin, int64_t end) {
+  with_float(args.dtype, [&](auto tag) {
+    if (args.quant_type == BNB_FP8_E4M3FN) return quantize<E4M3FN, decltype(tag)>(args, begin, end);
+    quantize<E5M2, decltype(tag)>(args, begin, end);
+  });
+}
+
+void dequantize_fp8(const DequantizeFp8Args &args, int64_t begin, int64_t end) {
+  with_float(args.dtype, [&](auto tag) {
+    if (args.quant_type == BNB_FP8_E4M3FN) return dequantize<E4M3FN, decltype(tag)>(args, begin, end);
+    dequantize<E5M2, decltype(tag)>(args, begin, end);
+  });
+}
+
+}  // namespace bnb::cpu::BNB_ISA
