@@ -7,8 +7,6 @@ namespace bnb::cpu::BNB_ISA {
 
 #define BNB_PENDING(kernel, Args) \
   void kernel(const Args &args, int64_t begin, int64_t end) { reference::kernel(args, begin, end); }
-BNB_PENDING(quantize_blockwise, QuantizeBlockwiseKernelArgs)
-BNB_PENDING(dequantize_blockwise, DequantizeBlockwiseArgs)
 BNB_PENDING(sum_squares, SumSquaresArgs)
 BNB_PENDING(optimizer_update_32bit, OptimizerKernelArgs)
 BNB_PENDING(optimizer_update_8bit, OptimizerKernelArgs)
