@@ -101,11 +101,20 @@ def bind(library: ctypes.CDLL, names: dict[str, str] = ALL) -> ctypes.CDLL:
     return library
 
 
+def our_library_path() -> str:
+    """BNB_LIB_PATH, else the file beside the modules of the installed package (which is not imported)."""
+    if path := os.environ.get("BNB_LIB_PATH"):
+        return path
+    spec = importlib.util.find_spec("libbnb")
+    folder = Path(spec.origin).parent if spec and spec.origin else None
+    for name in ("libbnb.so", "libbnb.dylib"):
+        if folder and (folder / name).exists():
+            return str(folder / name)
+    pytest.skip("BNB_LIB_PATH does not name the library file under test, and no libbnb package is installed")
+
+
 def load_ours() -> ctypes.CDLL:
-    path = os.environ.get("BNB_LIB_PATH")
-    if not path:
-        pytest.skip("BNB_LIB_PATH does not name the library file under test")
-    library = bind(ctypes.CDLL(path))
+    library = bind(ctypes.CDLL(our_library_path()))
     library.bnb_last_error.restype = ctypes.c_char_p
     return library
 

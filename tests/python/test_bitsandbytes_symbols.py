@@ -9,9 +9,10 @@ import shutil
 import subprocess
 import sys
 
-import c_symbols as c
 import numpy as np
 import pytest
+
+import c_symbols as c
 
 SIZES = [1, 2, 7, 63, 64, 65, 1000, 4096, 10_007]
 BLOCKSIZES = [1, 3, 64, 100, 4096, 1 << 40]
@@ -274,8 +275,9 @@ print("all right")
 def test_bitsandbytes_python_runs_on_our_library(ours: ctypes.CDLL) -> None:
     pytest.importorskip("torch")
     c.bitsandbytes_library_path()
+    env = os.environ | {"BNB_LIB_PATH": c.our_library_path()}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=300, env=os.environ, check=False
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=300, env=env, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "all right"

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import ctypes
 
-import c_symbols as c
 import numpy as np
 import pytest
+
+import c_symbols as c
 from c_symbols import pointer
 
 

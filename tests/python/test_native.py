@@ -23,14 +23,15 @@ def run(*command: str | Path) -> str:
 def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library and its tests, warnings being errors."""
     folder = tmp_path_factory.mktemp("build") / "release"
-    run(sys.executable, "-m", "mesonbuild.mesonmain", "setup", folder, ROOT, "-Dwerror=true", "-Dtests=enabled")
+    options = ["-Dwerror=true", "-Dtests=enabled", "-Dexamples=enabled"]
+    run(sys.executable, "-m", "mesonbuild.mesonmain", "setup", folder, ROOT, *options)
     run(sys.executable, "-m", "mesonbuild.mesonmain", "compile", "-C", folder)
     return folder
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler")
-@pytest.mark.parametrize("suite", ["conformance", "headers", "lint", "unit", "fuzz"])
+@pytest.mark.parametrize("suite", ["conformance", "examples", "headers", "lint", "unit", "fuzz"])
 def test_suite(build: Path, suite: str) -> None:
     out = run(
         sys.executable, "-m", "mesonbuild.mesonmain", "test", "-C", build, "--no-rebuild", "--print-errorlogs", "--suite", suite
