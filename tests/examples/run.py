@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Installs the library of a build folder to a temporary place, builds an example against it there, runs it and reads what
-it prints. Usage: run.py c|c-static|cpp|rust BUILD SOURCE COMPILER..."""
+"""Installs the library of a build folder to a temporary place, builds an example against it there, and runs it.
+
+Usage: run.py c|c-static|cpp|rust BUILD SOURCE COMPILER...
+"""
 
 from __future__ import annotations
 
