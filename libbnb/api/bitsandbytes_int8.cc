@@ -60,8 +60,8 @@ bnb_status cdouble_rowcol_quant(const bnb_fp16 *A, const float *row_stats, const
   const View c = check.input("col_stats", col_tensor.get(), bit(DType::kF32));
   const View by_row = check.output("out_row", out_row_tensor.get(), bit(DType::kI8));
   const View by_col = check.output("out_col", out_col_tensor.get(), bit(DType::kI8));
-  QuantizeInt8SparseArgs args{"cdouble_rowcol_quant", a.dtype, a.data, rows, cols, threshold, r.data, c.data, static_cast<int8_t *>(by_row.data),
-                              static_cast<int8_t *>(by_col.data), nullptr, nullptr, nullptr, nullptr};
+  QuantizeInt8SparseArgs args{"cdouble_rowcol_quant", a.dtype, a.data, rows, cols, threshold, r.data, c.data,
+                              static_cast<int8_t *>(by_row.data), static_cast<int8_t *>(by_col.data), nullptr, nullptr, nullptr, nullptr};
   const bool sparse = threshold > 0.0f && (nnz_row_ptr || rowidx || colidx || val);
   check.that(!sparse || nnz_row_ptr, "nnz_row_ptr is NULL, but there are buffers for outliers");
   if (!sparse || !check.ok()) return check.run(&Backend::quantize_int8_sparse, args, nullptr);

@@ -38,7 +38,8 @@ std::string name(const char *op, const char *code, DLDataType dtype, const std::
 }
 
 void quantize_cases(Suite &suite, Code code, DLDataType dtype) {
-  const auto check = [&](const std::string &rest, Size size, const std::function<Bytes(const Thresholds &, Random &)> &content) {
+  const auto check = [&](const std::string &rest, Size size,
+                         const std::function<Bytes(const Thresholds &, Random &)> &content) {
     suite.check(name("quantize", name_of(code), dtype, rest), [&](Random &random) {
       const std::vector<float> values = values_of(code, random);
       return quantize(values, dtype, size, content(thresholds_of(values), random));
@@ -64,7 +65,8 @@ void quantize_cases(Suite &suite, Code code, DLDataType dtype) {
           [&](const Thresholds &, Random &) { return all_16bit_beside(dtype, partner); });
   }
   const int64_t finite = is(dtype, kF16) ? 2 * 0x7C00 : 2 * 0x7F80;
-  check("all_inputs/shuffled", {finite, 64}, [&](const Thresholds &, Random &random) { return all_16bit(dtype, &random); });
+  check("all_inputs/shuffled", {finite, 64},
+        [&](const Thresholds &, Random &random) { return all_16bit(dtype, &random); });
 }
 
 void dequantize_cases(Suite &suite, Code code, DLDataType dtype) {

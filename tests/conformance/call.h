@@ -62,7 +62,8 @@ struct Call {
   std::vector<Tensor> tensors;
   std::function<bnb_status(DLTensor *const *tensors)> invoke;
 
-  // For messages: the input whose elements become the elements of outputs, and how many of them share an item of an output.
+  // For messages: the input whose elements become the elements of outputs, and how many of them share an item of an
+  // output.
   int source = 0;
   int64_t elements_per_item = 1;
 

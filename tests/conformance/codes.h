@@ -10,8 +10,8 @@ namespace conformance {
 enum class Code {
   kDynamicSigned,
   kDynamicUnsigned,
-  kLinear,       // 255 steps from -1 to 1 with a second zero
-  kE4M3,         // bitsandbytes' FP8 maps: exponents of negative powers, divided by the largest
+  kLinear,  // 255 steps from -1 to 1 with a second zero
+  kE4M3,    // bitsandbytes' FP8 maps: exponents of negative powers, divided by the largest
   kE5M2,
   kNormal,       // sixteen levels of NF4 and 240 more zeros
   kRandom,       // sorted uniform numbers
@@ -23,9 +23,9 @@ enum class Code {
   kTwoValues,
 };
 
-constexpr Code kAllCodes[] = {Code::kDynamicSigned, Code::kDynamicUnsigned, Code::kLinear,      Code::kE4M3,
-                              Code::kE5M2,          Code::kNormal,          Code::kRandom,      Code::kDense,
-                              Code::kDenseAtZero,   Code::kBeyondOne,       Code::kOneSided,    Code::kConstant,
+constexpr Code kAllCodes[] = {Code::kDynamicSigned, Code::kDynamicUnsigned, Code::kLinear,   Code::kE4M3,
+                              Code::kE5M2,          Code::kNormal,          Code::kRandom,   Code::kDense,
+                              Code::kDenseAtZero,   Code::kBeyondOne,       Code::kOneSided, Code::kConstant,
                               Code::kTwoValues};
 const char *name_of(Code code);
 

@@ -142,8 +142,8 @@ Bytes filled(Fill fill, DLDataType dtype, int64_t n, int64_t blocksize, const Th
 }
 
 std::vector<float> scales(int64_t n, Random &random) {
-  const float corners[] = {0.0f,    -0.0f,    1.0f,      -1.0f,           0x1p-149f, 0x1p-126f, 0x1.fffffep127f,
-                           1e-30f,  6.5e-5f,  65504.0f,  0x1.fffffep-15f, kNaN,      kInfinity, -kInfinity};
+  const float corners[] = {0.0f,   -0.0f,   1.0f,     -1.0f,           0x1p-149f, 0x1p-126f, 0x1.fffffep127f,
+                           1e-30f, 6.5e-5f, 65504.0f, 0x1.fffffep-15f, kNaN,      kInfinity, -kInfinity};
   std::vector<float> values(static_cast<size_t>(n));
   for (float &value : values) {
     value = random.one_in(4) ? corners[random.below(int64_t(std::size(corners)))]

@@ -11,25 +11,26 @@ namespace conformance {
 enum class Fill {
   kNormal,
   kUniform,
-  kWide,        // magnitudes over many octaves
-  kZeros,       // of both signs
-  kConstant,    // every element is the largest
-  kOneHot,      // one element that is not zero
-  kTies,        // exactly on a threshold times a power of two, or one ulp beside it
-  kExtremes,    // largest, smallest normal, smallest subnormal, zero
+  kWide,      // magnitudes over many octaves
+  kZeros,     // of both signs
+  kConstant,  // every element is the largest
+  kOneHot,    // one element that is not zero
+  kTies,      // exactly on a threshold times a power of two, or one ulp beside it
+  kExtremes,  // largest, smallest normal, smallest subnormal, zero
   kSubnormals,
   kTiny,        // absmax so small that its reciprocal overflows
   kHuge,        // absmax so large that its reciprocal is subnormal
   kSpecials,    // some NaN and infinities
   kInfinities,  // no NaN
   kAllNan,
-  kBits,        // any bit pattern
-  kMixed,       // every block draws one of the above
+  kBits,   // any bit pattern
+  kMixed,  // every block draws one of the above
 };
 
-constexpr Fill kAllFills[] = {Fill::kNormal,     Fill::kUniform, Fill::kWide, Fill::kZeros, Fill::kConstant, Fill::kOneHot,
-                              Fill::kTies,       Fill::kExtremes, Fill::kSubnormals, Fill::kTiny, Fill::kHuge,
-                              Fill::kSpecials,   Fill::kInfinities, Fill::kAllNan, Fill::kBits, Fill::kMixed};
+constexpr Fill kAllFills[] = {Fill::kNormal,     Fill::kUniform, Fill::kWide, Fill::kZeros,
+                              Fill::kConstant,   Fill::kOneHot,  Fill::kTies, Fill::kExtremes,
+                              Fill::kSubnormals, Fill::kTiny,    Fill::kHuge, Fill::kSpecials,
+                              Fill::kInfinities, Fill::kAllNan,  Fill::kBits, Fill::kMixed};
 const char *name_of(Fill fill);
 
 // Where a format decides: its thresholds, in units in which the largest magnitude of a block is `top`.

@@ -86,11 +86,12 @@ void quantize_all_16bit(Suite &suite, const Format &format, DLDataType dtype) {
     return quantize(format, dtype, {65536, 64}, all_16bit(dtype, nullptr));
   });
   for (int64_t blocksize : {32, 64, 256, 62}) {
-    suite.check(name("quantize", format, dtype, "all_inputs/shuffled/bs" + std::to_string(blocksize)), [&](Random &random) {
-      Bytes content = all_16bit(dtype, &random);
-      const Size size{int64_t(content.size()) / 2, blocksize};
-      return quantize(format, dtype, size, std::move(content));
-    });
+    suite.check(name("quantize", format, dtype, "all_inputs/shuffled/bs" + std::to_string(blocksize)),
+                [&](Random &random) {
+                  Bytes content = all_16bit(dtype, &random);
+                  const Size size{int64_t(content.size()) / 2, blocksize};
+                  return quantize(format, dtype, size, std::move(content));
+                });
   }
 }
 
@@ -108,10 +109,13 @@ void quantize_cases(Suite &suite, const Format &format, DLDataType dtype) {
   for (Size size : large_sizes(2, suite.quick())) check(size, Fill::kMixed);
   for (DLDataType storage : {kI8, kF16, kBF16, kF32, kI32, kU64}) {
     for (int64_t n : {0, 1, 2, 3, 5, 16, 17, 33, 63}) {
-      suite.check(name("quantize", format, dtype, "storage" + std::to_string(storage.code) + "_" +
-                       std::to_string(storage.bits) + "/n" + std::to_string(n)), [&](Random &random) {
-        return quantize(format, dtype, {n, 16}, filled(Fill::kNormal, dtype, n, 16, thresholds, random), storage);
-      });
+      suite.check(
+          name(
+              "quantize", format, dtype,
+              "storage" + std::to_string(storage.code) + "_" + std::to_string(storage.bits) + "/n" + std::to_string(n)),
+          [&](Random &random) {
+            return quantize(format, dtype, {n, 16}, filled(Fill::kNormal, dtype, n, 16, thresholds, random), storage);
+          });
     }
   }
   if (size_of(dtype) == 2) quantize_all_16bit(suite, format, dtype);
@@ -131,7 +135,8 @@ void dequantize_cases(Suite &suite, const Format &format, DLDataType dtype) {
     check(size);
     check_nested(size, 256);
   }
-  for (int64_t nested_blocksize : {int64_t(1), int64_t(3), int64_t(7), INT64_MAX}) check_nested({3001, 64}, nested_blocksize);
+  for (int64_t nested_blocksize : {int64_t(1), int64_t(3), int64_t(7), INT64_MAX})
+    check_nested({3001, 64}, nested_blocksize);
   for (Size size : large_sizes(2, suite.quick())) {
     check(size);
     check_nested(size, 256);
@@ -147,7 +152,8 @@ void dequantize_cases(Suite &suite, const Format &format, DLDataType dtype) {
   for (int64_t n : {0, 1, 3, 5, 16, 17, 33}) {  // the bytes behind the last code mean nothing
     suite.check(name("dequantize", format, dtype, "storage8/n" + std::to_string(n)), [&](Random &random) {
       const Size size{n, 16};
-      return dequantize(format, dtype, size, random_bytes(ceil_div(n, 16) * 8, random), scales(size.blocks(), random), kU64);
+      return dequantize(format, dtype, size, random_bytes(ceil_div(n, 16) * 8, random), scales(size.blocks(), random),
+                        kU64);
     });
   }
 }
@@ -165,11 +171,11 @@ CONFORMANCE(fourbit) {
         return quantize(format, dtype, size, filled(Fill::kNormal, dtype, size.n, 64, {}, random));
       });
       suite.bench(name("dequantize", format, dtype, "bs64"), bytes, [&](Random &random) {
-        return dequantize(format, dtype, size, random_bytes(size.n / 2, random), std::vector<float>(size_t(size.blocks()), 1.0f));
+        return dequantize(format, dtype, size, random_bytes(size.n / 2, random),
+                          std::vector<float>(size_t(size.blocks()), 1.0f));
       });
-      suite.bench(name("dequantize", format, dtype, "bs64/nested"), bytes, [&](Random &random) {
-        return dequantize_nested(format, dtype, size, 256, random);
-      });
+      suite.bench(name("dequantize", format, dtype, "bs64/nested"), bytes,
+                  [&](Random &random) { return dequantize_nested(format, dtype, size, 256, random); });
     }
   }
 }

@@ -16,11 +16,16 @@ struct Format {
   float (*decode)(uint8_t code);
   uint8_t max_code;
 };
-const Format kFormats[] = {
-    {BNB_FP8_E4M3FN, "e4m3fn", {kDLFloat8_e4m3fn, 8, 1}, bnb::formats::fp8::decode<bnb::formats::fp8::E4M3FN>,
-     bnb::formats::fp8::E4M3FN::kMaxCode},
-    {BNB_FP8_E5M2, "e5m2", {kDLFloat8_e5m2, 8, 1}, bnb::formats::fp8::decode<bnb::formats::fp8::E5M2>,
-     bnb::formats::fp8::E5M2::kMaxCode}};
+const Format kFormats[] = {{BNB_FP8_E4M3FN,
+                            "e4m3fn",
+                            {kDLFloat8_e4m3fn, 8, 1},
+                            bnb::formats::fp8::decode<bnb::formats::fp8::E4M3FN>,
+                            bnb::formats::fp8::E4M3FN::kMaxCode},
+                           {BNB_FP8_E5M2,
+                            "e5m2",
+                            {kDLFloat8_e5m2, 8, 1},
+                            bnb::formats::fp8::decode<bnb::formats::fp8::E5M2>,
+                            bnb::formats::fp8::E5M2::kMaxCode}};
 
 // Halfway between neighbours.
 Thresholds thresholds_of(const Format &format) {

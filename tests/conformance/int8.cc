@@ -16,11 +16,13 @@ struct Shape {
 };
 
 std::vector<Shape> shapes(bool quick) {
-  std::vector<Shape> list = {{0, 0, 0}, {0, 5, 0},   {5, 0, 0},   {1, 1, 0},    {1, 1, 3},    {1, 2, 0},    {2, 1, 0},
-                             {3, 7, 1}, {4, 16, 0},  {2, 31, 2},  {5, 32, 0},   {3, 33, 13},  {7, 63, 0},   {5, 64, 64},
-                             {4, 65, 0}, {9, 100, 5}, {2, 127, 0}, {3, 128, 1}, {2, 1027, 0}, {1000, 3, 0}, {33, 257, 7}};
+  std::vector<Shape> list = {{0, 0, 0},    {0, 5, 0},    {5, 0, 0},   {1, 1, 0},   {1, 1, 3},   {1, 2, 0},
+                             {2, 1, 0},    {3, 7, 1},    {4, 16, 0},  {2, 31, 2},  {5, 32, 0},  {3, 33, 13},
+                             {7, 63, 0},   {5, 64, 64},  {4, 65, 0},  {9, 100, 5}, {2, 127, 0}, {3, 128, 1},
+                             {2, 1027, 0}, {1000, 3, 0}, {33, 257, 7}};
   if (!quick) {
-    for (Shape large : {Shape{700, 1001, 0}, Shape{90001, 5, 3}, Shape{3, 200003, 1}, Shape{1, 700001, 0}}) list.push_back(large);
+    for (Shape large : {Shape{700, 1001, 0}, Shape{90001, 5, 3}, Shape{3, 200003, 1}, Shape{1, 700001, 0}})
+      list.push_back(large);
   }
   return list;
 }
@@ -44,7 +46,8 @@ Call quantize(DLDataType dtype, Shape shape, float threshold, Outliers outliers,
   const bool columns = outliers == Outliers::kColumns;
   const int outlier_cols = columns ? call.output("outlier_cols", kU8, {shape.cols}) : 0;
   call.invoke = [=](DLTensor *const *t) {
-    return cquantize_int8_vectorwise(t[A], threshold, t[out], t[row_stats], columns ? t[outlier_cols] : nullptr, nullptr);
+    return cquantize_int8_vectorwise(t[A], threshold, t[out], t[row_stats], columns ? t[outlier_cols] : nullptr,
+                                     nullptr);
   };
   return call;
 }
@@ -96,7 +99,9 @@ Bytes sums(int64_t n, Random &random) {
   std::vector<int32_t> values(static_cast<size_t>(n));
   for (int32_t &value : values) {
     const uint32_t bits = uint32_t(random.bits() >> 32);
-    value = random.one_in(2) ? int32_t(bits) >> 12 : random.one_in(2) ? int32_t(bits) : INT32_MIN + int32_t(random.below(2));
+    value = random.one_in(2)   ? int32_t(bits) >> 12
+            : random.one_in(2) ? int32_t(bits)
+                               : INT32_MIN + int32_t(random.below(2));
   }
   return bytes_of(values);
 }
@@ -152,13 +157,11 @@ void dequantize_cases(Suite &suite, DLDataType dtype) {
       return dequantize(dtype, shape, random_bytes(shape.n(), random), scales(shape.rows, random));
     });
     if (shape.gap) continue;
-    suite.check(name("dequantize_mm", dtype, text_of(shape)), [&](Random &random) {
-      return dequantize_mm(dtype, shape, nullptr, sums(shape.n(), random), random);
-    });
+    suite.check(name("dequantize_mm", dtype, text_of(shape)),
+                [&](Random &random) { return dequantize_mm(dtype, shape, nullptr, sums(shape.n(), random), random); });
     for (DLDataType bias : kFloats) {
-      suite.check(name("dequantize_mm", dtype, text_of(shape) + "/bias_" + name_of(bias)), [&](Random &random) {
-        return dequantize_mm(dtype, shape, &bias, sums(shape.n(), random), random);
-      });
+      suite.check(name("dequantize_mm", dtype, text_of(shape) + "/bias_" + name_of(bias)),
+                  [&](Random &random) { return dequantize_mm(dtype, shape, &bias, sums(shape.n(), random), random); });
     }
   }
   suite.check(name("dequantize_vectorwise", dtype, "all_codes"), [&](Random &random) {
@@ -175,21 +178,18 @@ void bench_cases(Suite &suite, DLDataType dtype) {
   const Shape shape{suite.bench_elements() / 4096, 4096, 0};
   const double n = double(shape.n()), item = double(size_of(dtype));
   const auto content = [&](Random &random) { return filled(Fill::kNormal, dtype, shape.n(), shape.cols, {}, random); };
-  suite.bench(name("quantize_vectorwise", dtype, "4096"), n * (item + 1), [&](Random &random) {
-    return quantize(dtype, shape, 0.0f, Outliers::kNoColumns, content(random));
-  });
-  suite.bench(name("quantize_vectorwise", dtype, "4096/outliers"), n * (item + 1), [&](Random &random) {
-    return quantize(dtype, shape, 6.0f, Outliers::kColumns, content(random));
-  });
+  suite.bench(name("quantize_vectorwise", dtype, "4096"), n * (item + 1),
+              [&](Random &random) { return quantize(dtype, shape, 0.0f, Outliers::kNoColumns, content(random)); });
+  suite.bench(name("quantize_vectorwise", dtype, "4096/outliers"), n * (item + 1),
+              [&](Random &random) { return quantize(dtype, shape, 6.0f, Outliers::kColumns, content(random)); });
   suite.bench(name("quantize_double", dtype, "4096"), n * (item + 2), [&](Random &random) {
     return quantize_double(dtype, shape, 0.0f, Outliers::kNoColumns, content(random));
   });
   suite.bench(name("dequantize_vectorwise", dtype, "4096"), n * (item + 1), [&](Random &random) {
     return dequantize(dtype, shape, random_bytes(shape.n(), random), std::vector<float>(size_t(shape.rows), 1.0f));
   });
-  suite.bench(name("dequantize_mm", dtype, "4096"), n * (item + 4), [&](Random &random) {
-    return dequantize_mm(dtype, shape, nullptr, sums(shape.n(), random), random);
-  });
+  suite.bench(name("dequantize_mm", dtype, "4096"), n * (item + 4),
+              [&](Random &random) { return dequantize_mm(dtype, shape, nullptr, sums(shape.n(), random), random); });
 }
 
 }  // namespace

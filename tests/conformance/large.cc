@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// More than 2^32 elements (--slow): zeros everywhere but in windows at the start, at 2^31, at 2^32 and at the end, whose
-// results must be those of the reference on the window alone. Sparse arrays make that cost address space, not memory.
+// More than 2^32 elements (--slow): zeros everywhere but in windows at the start, at 2^31, at 2^32 and at the end,
+// whose results must be those of the reference on the window alone. Sparse arrays make that cost address space, not
+// memory.
 #include <memory>
 
 #include "codes.h"
@@ -21,14 +22,15 @@ struct Extent {
   int64_t n() const { return end - begin; }
 };
 
-// All that the eight operations differ in. Each maps n elements and one fp32 per block to n elements, or n elements to those.
+// All that the eight operations differ in. Each maps n elements and one fp32 per block to n elements, or n elements to
+// those.
 struct Op {
   const char *name;
-  bool quantizes;        // the scales are an output
-  bool rows;             // tensors are matrices with a row per block
-  DLDataType codes;      // dtype of the quantized side; the other is bfloat16
+  bool quantizes;    // the scales are an output
+  bool rows;         // tensors are matrices with a row per block
+  DLDataType codes;  // dtype of the quantized side; the other is bfloat16
   int64_t codes_a_byte;
-  uint8_t zero;          // byte of quantized zeros
+  uint8_t zero;  // byte of quantized zeros
   bnb_status (*call)(DLTensor *in, DLTensor *scale, DLTensor *out, DLTensor *code);
 
   int64_t n() const { return rows ? kElements : kElements + 1001; }
@@ -77,7 +79,10 @@ constexpr Op kOps[] = {
 
 std::vector<Extent> windows(const Op &op) {
   const int64_t two31 = int64_t(1) << 31, two32 = int64_t(1) << 32;
-  return {{0, kWindow}, {two31 - kWindow, two31 + kWindow}, {two32 - kWindow, two32 + kWindow}, {kElements - kWindow, op.n()}};
+  return {{0, kWindow},
+          {two31 - kWindow, two31 + kWindow},
+          {two32 - kWindow, two32 + kWindow},
+          {kElements - kWindow, op.n()}};
 }
 
 Bytes window_content(const Op &op, Extent window, Random &random) {
@@ -91,7 +96,8 @@ Call window_call(const Op &op, Extent window, Bytes content, const std::vector<f
   Call call;
   const int64_t blocks = ceil_div(window.n(), kBlock);
   const int in = call.input("in", op.dtype(true), op.shape(true, window.n()), std::move(content));
-  const int scale = op.quantizes ? call.output("scale", kF32, {blocks}) : call.input("scale", kF32, {blocks}, bytes_of(scale_values));
+  const int scale =
+      op.quantizes ? call.output("scale", kF32, {blocks}) : call.input("scale", kF32, {blocks}, bytes_of(scale_values));
   const int code = call.input("code", kF32, {256}, bytes_of(code_values));
   const int out = call.output("out", op.dtype(false), op.shape(false, window.n()));
   call.invoke = [=](DLTensor *const *t) { return op.call(t[in], t[scale], t[out], t[code]); };
@@ -131,13 +137,15 @@ class OnDevice {
 // Runs the operation over all of it. The arrays are on the host.
 std::string run_whole(const Op &op, const Target &target, uint8_t *in, uint8_t *out, std::vector<float> *scale,
                       std::vector<float> code_values) {
-  OnDevice device_in(target.device, in, op.bytes(true, op.n())), device_out(target.device, out, op.bytes(false, op.n()));
+  OnDevice device_in(target.device, in, op.bytes(true, op.n())),
+      device_out(target.device, out, op.bytes(false, op.n()));
   OnDevice device_scale(target.device, scale->data(), 4 * int64_t(scale->size()));
   OnDevice device_code(target.device, code_values.data(), 1024);
   if (!device_in.ok() || !device_out.ok() || !device_scale.ok() || !device_code.ok()) return bnb_last_error();
   std::vector<int64_t> in_shape = op.shape(true, op.n()), out_shape = op.shape(false, op.n());
   std::vector<int64_t> scale_shape{int64_t(scale->size())}, code_shape{256};
-  DLTensor in_tensor = device_in.tensor(op.dtype(true), &in_shape), out_tensor = device_out.tensor(op.dtype(false), &out_shape);
+  DLTensor in_tensor = device_in.tensor(op.dtype(true), &in_shape),
+           out_tensor = device_out.tensor(op.dtype(false), &out_shape);
   DLTensor scale_tensor = device_scale.tensor(kF32, &scale_shape), code_tensor = device_code.tensor(kF32, &code_shape);
   if (target.isa && bnb_set_isa(target.isa) != BNB_OK) return bnb_last_error();
   bnb_set_num_threads(0);
@@ -177,7 +185,8 @@ std::string check_large(const Op &op, const Target &target, const Target &refere
     problem = run(calls[i], reference, kPlain, &want);
     const uint8_t *window_out = out.data() + op.bytes(false, w.begin);
     got[3].assign(window_out, window_out + op.bytes(false, w.n()));
-    if (op.quantizes) got[1] = bytes_of(std::vector<float>(scale.begin() + w.begin / kBlock, scale.begin() + ceil_div(w.end, kBlock)));
+    if (op.quantizes)
+      got[1] = bytes_of(std::vector<float>(scale.begin() + w.begin / kBlock, scale.begin() + ceil_div(w.end, kBlock)));
     if (problem.empty()) problem = compare(calls[i], got, want);
     if (!problem.empty()) problem += "\n     in the window from element " + std::to_string(w.begin);
   }

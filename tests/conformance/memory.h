@@ -15,7 +15,7 @@ struct Placement {
   bool offset;         // the misalignment is in byte_offset, not in data
   bool strides;        // compact strides are spelled out
   int32_t threads;
-  uint8_t filler;      // outputs, gaps and everything around hold this byte before the call
+  uint8_t filler;  // outputs, gaps and everything around hold this byte before the call
 };
 
 // Whole pages that may be touched, between two that may not.

@@ -21,7 +21,8 @@ inline NestedInputs add_nested(Call &call, const char *name, int64_t n, int64_t 
   nested.blocksize = blocksize;
   nested.codes = call.input(name, kU8, {n}, random_bytes(n, random));
   nested.code = call.input("nested.code", kF32, {256}, bytes_of(values_of(code, random)));
-  nested.absmax = call.input("nested.absmax", kF32, {ceil_div(n, blocksize)}, bytes_of(scales(ceil_div(n, blocksize), random)));
+  nested.absmax =
+      call.input("nested.absmax", kF32, {ceil_div(n, blocksize)}, bytes_of(scales(ceil_div(n, blocksize), random)));
   nested.offset = call.input("nested.offset", kF32, {}, bytes_of(std::vector<float>{random.normal()}));
   return nested;
 }

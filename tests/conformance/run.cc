@@ -30,12 +30,13 @@ std::string describe(DLDataType dtype, const uint8_t *item) {
 // The elements of the source that an item of an output was made from.
 std::string describe_source(const Call &call, const Tensor &output, int64_t item) {
   const Tensor &source = call.tensors[size_t(call.source)];
-  const int64_t per_item = ceil_div(source.elements(), call.elements_per_item) == output.elements() ? call.elements_per_item : 1;
+  const int64_t per_item =
+      ceil_div(source.elements(), call.elements_per_item) == output.elements() ? call.elements_per_item : 1;
   std::string text;
   for (int64_t i = item * per_item; i < (item + 1) * per_item && i < source.elements(); ++i) {
     if (output.elements() != ceil_div(source.elements(), per_item)) break;
-    text += std::string(", ") + source.name + "[" + std::to_string(i) + "] = " +
-            describe(source.dtype, source.content.data() + i * size_of(source.dtype));
+    text += std::string(", ") + source.name + "[" + std::to_string(i) +
+            "] = " + describe(source.dtype, source.content.data() + i * size_of(source.dtype));
   }
   return text;
 }

@@ -38,7 +38,9 @@ struct Draw {
   void code_input(const char *name) { input(name, kF32, {256}, bytes_of(values_of(code, random))); }
 };
 
-bnb_nested nested_of(DLTensor *const *t, const Scalars &scalars) { return {t[0], t[1], t[2], scalars.nested_blocksize}; }
+bnb_nested nested_of(DLTensor *const *t, const Scalars &scalars) {
+  return {t[0], t[1], t[2], scalars.nested_blocksize};
+}
 
 Sample quantize_blockwise(Random &random, int64_t limit) {
   Draw draw(random, "cquantize_blockwise", limit, 1);
@@ -131,7 +133,8 @@ Sample dequantize_4bit_nested(Random &random, int64_t limit) {
   draw.output("out", draw.dtype, {draw.n}, Nan::kAny);
   draw.sample.call = [](DLTensor *const *t, const Scalars &s) {
     const bnb_nested nested = nested_of(t, s);
-    return cdequantize_4bit(t[3], t[4], s.nested ? &nested : nullptr, bnb_quant_type(s.quant_type), s.blocksize, t[5], nullptr);
+    return cdequantize_4bit(t[3], t[4], s.nested ? &nested : nullptr, bnb_quant_type(s.quant_type), s.blocksize, t[5],
+                            nullptr);
   };
   return draw.sample;
 }

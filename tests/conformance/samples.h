@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A right call of every operation of bnb.h, for tests that are not about numbers: what happens in a strange environment, to
-// wrong descriptors, on many threads.
+// A right call of every operation of bnb.h, for tests that are not about numbers: what happens in a strange
+// environment, to wrong descriptors, on many threads.
 #ifndef TESTS_CONFORMANCE_SAMPLES_H_
 #define TESTS_CONFORMANCE_SAMPLES_H_
 

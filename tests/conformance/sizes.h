@@ -24,13 +24,15 @@ inline std::string name_of(DLDataType dtype) { return corners_of(dtype).name; }
 inline std::vector<Size> edge_sizes(int64_t step, bool quick) {
   std::vector<Size> sizes;
   const auto add = [&](int64_t n, int64_t blocksize) {
-    const bool known = std::any_of(sizes.begin(), sizes.end(), [&](Size s) { return s.n == n && s.blocksize == blocksize; });
+    const bool known =
+        std::any_of(sizes.begin(), sizes.end(), [&](Size s) { return s.n == n && s.blocksize == blocksize; });
     if (n >= 0 && !known) sizes.push_back({n, blocksize});
   };
   std::vector<int64_t> blocks = {step, 3 * step, 10, 32, 64, 100, 256, 4096};
   if (quick) blocks = {step, 3 * step, 64, 100};
   for (int64_t b : blocks) {
-    for (int64_t n : {int64_t(0), int64_t(1), int64_t(2), b - 1, b, b + 1, 2 * b + 1, 3 * b - 1, 5 * b + b / 2 + 1}) add(n, b);
+    for (int64_t n : {int64_t(0), int64_t(1), int64_t(2), b - 1, b, b + 1, 2 * b + 1, 3 * b - 1, 5 * b + b / 2 + 1})
+      add(n, b);
     add(1021, b);
   }
   const int64_t widest = INT64_MAX / step * step;  // products with it overflow

@@ -8,7 +8,7 @@
 namespace conformance {
 namespace {
 
-constexpr int64_t kSea = 4 << 20;  // small enough to stay in a cache
+constexpr int64_t kSea = 4 << 20;    // small enough to stay in a cache
 constexpr int64_t kPage = 64 << 10;  // the largest page size of Linux on the processors that this runs on
 
 int64_t rounded(int64_t bytes) { return ceil_div(bytes, kPage) * kPage; }
@@ -31,12 +31,13 @@ bool SparseArray::map(const std::vector<Range> &islands, uint8_t filler) {
   std::memset(sea_, filler, size_t(kSea));
   for (int64_t at = 0; at < bytes_; at += kSea) {
     const int64_t size = bytes_ - at < kSea ? bytes_ - at : kSea;
-    if (mmap(base_ + at, size_t(size), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file_, 0) == MAP_FAILED) return false;
+    if (mmap(base_ + at, size_t(size), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file_, 0) == MAP_FAILED)
+      return false;
   }
   for (const Range &island : islands) {
     const int64_t begin = island.begin / kPage * kPage, end = rounded(island.end);
-    if (mmap(base_ + begin, size_t(end - begin), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
-        MAP_FAILED) {
+    if (mmap(base_ + begin, size_t(end - begin), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+             0) == MAP_FAILED) {
       return false;
     }
     std::memset(base_ + begin, filler, size_t(end - begin));

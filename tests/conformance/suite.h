@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The conformance suite: every case of every operation, on every instruction set and device, against the CPU's "reference".
+// The conformance suite: every case of every operation, on every instruction set and device, against the CPU's
+// "reference".
 #ifndef TESTS_CONFORMANCE_SUITE_H_
 #define TESTS_CONFORMANCE_SUITE_H_
 
@@ -76,10 +77,9 @@ struct Family {
 };
 std::vector<Family> &families();
 
-#define CONFORMANCE(name)                                                       \
-  static void name##_cases(::conformance::Suite &suite);                        \
-  static const bool name##_registered =                                        \
-      (::conformance::families().push_back({#name, name##_cases}), true);      \
+#define CONFORMANCE(name)                                                                                   \
+  static void name##_cases(::conformance::Suite &suite);                                                    \
+  static const bool name##_registered = (::conformance::families().push_back({#name, name##_cases}), true); \
   static void name##_cases(::conformance::Suite &suite)
 
 }  // namespace conformance

@@ -20,7 +20,9 @@ inline float value_of(DLDataType dtype, const uint8_t *item) {
   return bnb::formats::float_from_bits(bits);
 }
 
-inline bool is_nan(DLDataType dtype, const uint8_t *item) { return is_float(dtype) && std::isnan(value_of(dtype, item)); }
+inline bool is_nan(DLDataType dtype, const uint8_t *item) {
+  return is_float(dtype) && std::isnan(value_of(dtype, item));
+}
 
 // Each value rounded to the dtype.
 inline Bytes narrowed(DLDataType dtype, const std::vector<float> &values) {

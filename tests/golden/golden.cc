@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Results whose bits are pinned: digests of what bitsandbytes 0.50.2 stores for fixed inputs, on every instruction set.
 //
-// Where our definition differs from that library's, the test makes that library's codes itself (the digest proves that it does
-// so rightly), shows that ours dequantizes them to the same values, and that ours are the exact ones. These rows differ by design:
-//   FP4 codes       its CPU code gives small positive numbers the code of -0 and breaks ties of negative numbers away from zero;
+// Where our definition differs from that library's, the test makes that library's codes itself (the digest proves that
+// it does so rightly), shows that ours dequantizes them to the same values, and that ours are the exact ones. These
+// rows differ by design:
+//   FP4 codes       its CPU code gives small positive numbers the code of -0 and breaks ties of negative numbers away
+//   from zero;
 //                   ours are those of its GPU rule, whose digests are here, too.
-//   8-bit codes     its CPU code looks x' up in a table of 65536 steps: an exact zero gets code 131. Ours are the nearest codes.
-//   nested codes    the same table.
+//   8-bit codes     its CPU code looks x' up in a table of 65536 steps: an exact zero gets code 131. Ours are the
+//   nearest codes. nested codes    the same table.
 #include <bnb/bnb.h>
 
 #include <algorithm>
@@ -30,7 +32,8 @@ struct Array {  // a tensor over a vector
   std::vector<int64_t> shape;
   DLTensor tensor{};
 
-  Array(DLDataType dtype, std::vector<int64_t> extents, std::vector<T> content = {}) : values(std::move(content)), shape(std::move(extents)) {
+  Array(DLDataType dtype, std::vector<int64_t> extents, std::vector<T> content = {})
+      : values(std::move(content)), shape(std::move(extents)) {
     int64_t n = 1;
     for (int64_t extent : shape) n *= extent;
     values.resize(size_t(n));
@@ -107,11 +110,12 @@ std::vector<uint8_t> wheel_fp4(const std::vector<float> &x, const std::vector<fl
 }
 
 // A table over 65536 steps from -1 to 1.
-std::vector<uint8_t> wheel_8bit(const std::vector<float> &x, const std::vector<float> &absmax, const std::vector<float> &code,
-                                size_t blocksize) {
+std::vector<uint8_t> wheel_8bit(const std::vector<float> &x, const std::vector<float> &absmax,
+                                const std::vector<float> &code, size_t blocksize) {
   std::vector<uint8_t> codes;
   for (size_t i = 0; i < x.size(); ++i) {
-    const float unit = absmax[i / blocksize] > 0.0f ? std::clamp(x[i] * (1.0f / absmax[i / blocksize]), -1.0f, 1.0f) : 0.0f;
+    const float unit =
+        absmax[i / blocksize] > 0.0f ? std::clamp(x[i] * (1.0f / absmax[i / blocksize]), -1.0f, 1.0f) : 0.0f;
     const float step = float(int((unit + 1.0f) * 0.5f * 65535.0f + 0.5f));
     const float value = -1.0f + 2.0f * step / 65535.0f;
     int count = 0;
@@ -128,7 +132,8 @@ struct FourBit {
   const char *packed_sha, *packed_head, *absmax_sha, *absmax_head, *dequant_sha, *dequant_head;
 };
 
-std::vector<float> dequantized_4bit(const FourBit &row, const std::vector<uint8_t> &packed, const std::vector<float> &absmax) {
+std::vector<float> dequantized_4bit(const FourBit &row, const std::vector<uint8_t> &packed,
+                                    const std::vector<float> &absmax) {
   Codes a(conformance::kU8, {kN / 2}, packed);
   Floats scales(conformance::kF32, {kBlocks}, absmax), out(conformance::kF32, {kN});
   CHECK(cdequantize_4bit(&a.tensor, &scales.tensor, nullptr, row.quant_type, kBlock, &out.tensor, nullptr) == BNB_OK);
@@ -146,7 +151,8 @@ void check_4bit(const FourBit &row, const char *wheel_sha, const char *wheel_hea
     wheel = wheel_fp4(row.input, absmax.values);
     check_digest("packed by the wheel's rule", wheel, wheel_sha, wheel_head);
   }
-  check_digest("dequant of the wheel's codes", dequantized_4bit(row, wheel, absmax.values), row.dequant_sha, row.dequant_head);
+  check_digest("dequant of the wheel's codes", dequantized_4bit(row, wheel, absmax.values), row.dequant_sha,
+               row.dequant_head);
   const std::vector<float> ours = dequantized_4bit(row, packed.values, absmax.values);
   const std::vector<float> theirs = dequantized_4bit(row, wheel, absmax.values);
   for (size_t i = 0; i < ours.size(); ++i) {  // -0 is equal to 0
@@ -180,8 +186,8 @@ void check_nested() {
 
   Floats code(conformance::kF32, {256}, dynamic_map(1)), nested_absmax(conformance::kF32, {kNestedBlocks});
   Floats offset(conformance::kF32, {});
-  CHECK(cquantize_nested(&absmax.tensor, &code.tensor, kNestedBlock, &codes.tensor, &nested_absmax.tensor, &offset.tensor,
-                         nullptr) == BNB_OK);
+  CHECK(cquantize_nested(&absmax.tensor, &code.tensor, kNestedBlock, &codes.tensor, &nested_absmax.tensor,
+                         &offset.tensor, nullptr) == BNB_OK);
   CHECK(offset.values[0] == 9.657470703125f);
   check_digest("nested absmax", nested_absmax.values, "384df1ed3cec9ba5", "00e4ed4000b0ec40");
 
@@ -196,8 +202,8 @@ void check_nested() {
   }
 }
 
-void check_int8(float threshold, const char *sha, const char *head, const char *stats_sha, const std::vector<int> &first_outliers,
-                int outliers) {
+void check_int8(float threshold, const char *sha, const char *head, const char *stats_sha,
+                const std::vector<int> &first_outliers, int outliers) {
   Floats x(conformance::kF32, {10, 100}, input_x(kN)), stats(conformance::kF32, {10});
   Array<int8_t> q(conformance::kI8, {10, 100});
   Codes columns(conformance::kU8, {100});
@@ -213,9 +219,12 @@ void check_int8(float threshold, const char *sha, const char *head, const char *
 }
 
 void check_all() {
-  check_digest("abc", std::vector<uint8_t>{'a', 'b', 'c'}, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", "616263");
-  check_digest("signed map", dynamic_map(1), "e732639a65f497b4ad684bb166a4467708255edd5207757de8b8f0c7e1fda89c", "33337ebf");
-  check_digest("unsigned map", dynamic_map(0), "305f002cc11278fb769d13b25b9fd0c7c83c8402c40a878fe086f4039fde6398", "00000000");
+  check_digest("abc", std::vector<uint8_t>{'a', 'b', 'c'},
+               "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", "616263");
+  check_digest("signed map", dynamic_map(1), "e732639a65f497b4ad684bb166a4467708255edd5207757de8b8f0c7e1fda89c",
+               "33337ebf");
+  check_digest("unsigned map", dynamic_map(0), "305f002cc11278fb769d13b25b9fd0c7c83c8402c40a878fe086f4039fde6398",
+               "00000000");
   const std::vector<float> x = input_x(kN), z = input_z(kN);
   check_digest("input x", x, "67aac9ab0cc54356", "00201cc0009001bf");
   check_digest("input z", z, "f59419d243d0faab", "00000000009081be");
@@ -223,13 +232,17 @@ void check_all() {
   const char *absmax_x = "b5a1f706e08aa1c6", *absmax_x_head = "00201c4000841940";
   const char *absmax_z = "a88d0b50f6300e44", *absmax_z_head = "00e0dd3f007c1840";
   check_4bit({"nf4 x", BNB_NF4, x, "a6c7c37a4bd99fb3", "05d19f4d19f4c18f", absmax_x, absmax_x_head, "8cfb513ffde37b38",
-              "00201cc032c8e6be"}, nullptr, nullptr);
+              "00201cc032c8e6be"},
+             nullptr, nullptr);
   check_4bit({"nf4 z", BNB_NF4, z, "8cd8f327edb386f9", "75a6777777777087", absmax_z, absmax_z_head, "da2d3eb971febb82",
-              "0000000086fca3be"}, nullptr, nullptr);
+              "0000000086fca3be"},
+             nullptr, nullptr);
   check_4bit({"fp4 x", BNB_FP4, x, "3e615032003a9fae", "be2a63f5a63c5a13", absmax_x, absmax_x_head, "1423e5887e3c1c28",
-              "00201cc0ab2ad0be"}, "8e6e6face181ee06", "be2a63f5a63c5a13");
+              "00201cc0ab2ad0be"},
+             "8e6e6face181ee06", "be2a63f5a63c5a13");
   check_4bit({"fp4 z", BNB_FP4, z, "6b773aefd77de7e6", "0e6e109190080b10", absmax_z, absmax_z_head, "8b2cd997eb131793",
-              "00000000abea93be"}, "1af8094912df2dae", "0e6e109198008b10");
+              "00000000abea93be"},
+             "1af8094912df2dae", "0e6e109198008b10");
   check_8bit(x, absmax_x, absmax_x_head, "e84a5b900e4de156", "0038e11ac3fc35de", "e84a5b900e4de156", "0038e11ac3fc35de",
              "471a7eef0ac50318", "f9061bc0b35000bf");
   check_8bit(z, absmax_z, absmax_z_head, "dde59ca0ad078ff1", "7f3cc63fa07f6797", "8e444c64ad0990da", "833cc63fa0836797",

@@ -41,13 +41,13 @@ inline int summary() {
 #define CHECK(condition) ((condition) ? (void)0 : ::unit::fail(__FILE__, __LINE__, #condition))
 
 // The same with words of its own: CHECK_THAT(got == want, "code %d", code).
-#define CHECK_THAT(condition, ...)                         \
-  do {                                                     \
-    if (!(condition)) {                                    \
-      char text[256];                                      \
-      std::snprintf(text, sizeof text, __VA_ARGS__);       \
-      ::unit::fail(__FILE__, __LINE__, text);              \
-    }                                                      \
+#define CHECK_THAT(condition, ...)                   \
+  do {                                               \
+    if (!(condition)) {                              \
+      char text[256];                                \
+      std::snprintf(text, sizeof text, __VA_ARGS__); \
+      ::unit::fail(__FILE__, __LINE__, text);        \
+    }                                                \
   } while (false)
 
 #endif  // TESTS_UNIT_CHECK_H_

@@ -57,7 +57,8 @@ void check_code(const std::vector<float> &code, bool must_be_sparse) {
       if (std::fabs(x) <= kLargest) check_value(*search, code, -x);
     }
   }
-  for (uint32_t upper = 0; upper <= bits_from_float(1.0f) >> 16; ++upper) {  // the first, the last and two more of every bucket
+  for (uint32_t upper = 0; upper <= bits_from_float(1.0f) >> 16;
+       ++upper) {  // the first, the last and two more of every bucket
     for (uint32_t lower : {0u, 1u, 0x8000u, 0xFFFFu}) {
       const float x = float_from_bits((upper << 16) | lower);
       if (x <= kLargest) check_value(*search, code, x);

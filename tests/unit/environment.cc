@@ -51,7 +51,8 @@ void every_cap() {
       setenv("BNB_CPU_ISA", name, 1);
       const char *active = bnb_isa_active();
       CHECK(active != nullptr);
-      if (bnb_isa_available(name)) CHECK_THAT(std::strcmp(active, name) == 0, "capped at %s, but %s is active", name, active);
+      if (bnb_isa_available(name))
+        CHECK_THAT(std::strcmp(active, name) == 0, "capped at %s, but %s is active", name, active);
       CHECK(contains(bnb_isa_reason(), name));
       CHECK(bnb_set_isa("reference") == BNB_OK);  // forcing beats the cap
       CHECK(std::strcmp(bnb_isa_active(), "reference") == 0 && contains(bnb_isa_reason(), "bnb_set_isa"));

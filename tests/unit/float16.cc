@@ -18,7 +18,8 @@ using namespace bnb::formats;
 
 namespace {
 
-// A binary format by its parameters. top_is_number: the largest exponent holds numbers, and only the last code is NaN (E4M3FN).
+// A binary format by its parameters. top_is_number: the largest exponent holds numbers, and only the last code is NaN
+// (E4M3FN).
 struct Format {
   const char *name;
   int bits, mantissa_bits, bias;
@@ -105,8 +106,8 @@ void check_narrow(const Format &format, Narrow &&narrow) {
     }
   }
   const float infinity = std::numeric_limits<float>::infinity();
-  for (float x : {infinity, -infinity, std::numeric_limits<float>::quiet_NaN(), 3.4e38f, -3.4e38f, 1e-45f, 65519.99f, 65520.0f,
-                  464.0f, 480.0f, 61440.0f, 0.0f, -0.0f}) {
+  for (float x : {infinity, -infinity, std::numeric_limits<float>::quiet_NaN(), 3.4e38f, -3.4e38f, 1e-45f, 65519.99f,
+                  65520.0f, 464.0f, 480.0f, 61440.0f, 0.0f, -0.0f}) {
     check_one(format, narrow, x);
   }
   conformance::Random random(1);
@@ -137,11 +138,13 @@ void check_hardware() {
 int main() {
   unit::run("widen fp16", [] { check_widen(kFp16, [](uint32_t c) { return float_from_fp16(uint16_t(c)); }); });
   unit::run("widen bf16", [] { check_widen(kBf16, [](uint32_t c) { return float_from_bf16(uint16_t(c)); }); });
-  unit::run("decode e4m3fn", [] { check_widen(kE4M3FN, [](uint32_t c) { return fp8::decode<fp8::E4M3FN>(uint8_t(c)); }); });
+  unit::run("decode e4m3fn",
+            [] { check_widen(kE4M3FN, [](uint32_t c) { return fp8::decode<fp8::E4M3FN>(uint8_t(c)); }); });
   unit::run("decode e5m2", [] { check_widen(kE5M2, [](uint32_t c) { return fp8::decode<fp8::E5M2>(uint8_t(c)); }); });
   unit::run("narrow fp16", [] { check_narrow(kFp16, [](float x) { return uint32_t(fp16_from_float(x)); }); });
   unit::run("narrow bf16", [] { check_narrow(kBf16, [](float x) { return uint32_t(bf16_from_float(x)); }); });
-  unit::run("encode e4m3fn", [] { check_narrow(kE4M3FN, [](float x) { return uint32_t(fp8::encode<fp8::E4M3FN>(x)); }); });
+  unit::run("encode e4m3fn",
+            [] { check_narrow(kE4M3FN, [](float x) { return uint32_t(fp8::encode<fp8::E4M3FN>(x)); }); });
   unit::run("encode e5m2", [] { check_narrow(kE5M2, [](float x) { return uint32_t(fp8::encode<fp8::E5M2>(x)); }); });
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("f16c")) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Callers may flush subnormals, round upwards or trap on what they like: results stay the same, and so does their environment.
+// Callers may flush subnormals, round upwards or trap on what they like: results stay the same, and so does their
+// environment.
 #include <cfenv>
 #include <cstdint>
 
@@ -20,10 +21,10 @@ void set_control(uint32_t value) { _mm_setcsr(value); }
 constexpr struct {
   const char *name;
   uint32_t bits;
-} kStates[] = {{"flush to zero", 0x1F80 | 0x8000},    {"subnormals are zero", 0x1F80 | 0x0040},
-               {"both", 0x1F80 | 0x8040},             {"round up", 0x1F80 | 0x4000},
-               {"round down", 0x1F80 | 0x2000},       {"round to zero and flush", 0x1F80 | 0xE040},
-               {"trap on everything", 0x0000},        {"trap on invalid and round up", 0x1F00 | 0x4000}};
+} kStates[] = {{"flush to zero", 0x1F80 | 0x8000}, {"subnormals are zero", 0x1F80 | 0x0040},
+               {"both", 0x1F80 | 0x8040},          {"round up", 0x1F80 | 0x4000},
+               {"round down", 0x1F80 | 0x2000},    {"round to zero and flush", 0x1F80 | 0xE040},
+               {"trap on everything", 0x0000},     {"trap on invalid and round up", 0x1F00 | 0x4000}};
 #elif defined(__aarch64__)
 uint32_t control() {
   uint64_t value;
@@ -34,8 +35,9 @@ void set_control(uint32_t value) { __asm__ volatile("msr fpcr, %0" : : "r"(uint6
 constexpr struct {
   const char *name;
   uint32_t bits;
-} kStates[] = {{"flush to zero", 1u << 24}, {"flush fp16 to zero", 1u << 19}, {"default NaN", 1u << 25},
-               {"round up", 1u << 22},      {"round down", 2u << 22},         {"round to zero and flush", (3u << 22) | (1u << 24)}};
+} kStates[] = {{"flush to zero", 1u << 24}, {"flush fp16 to zero", 1u << 19},
+               {"default NaN", 1u << 25},   {"round up", 1u << 22},
+               {"round down", 2u << 22},    {"round to zero and flush", (3u << 22) | (1u << 24)}};
 #endif
 
 void check_state(uint32_t state, int64_t n) {
@@ -50,7 +52,8 @@ void check_state(uint32_t state, int64_t n) {
     const uint32_t left = control();
     set_control(before);
     CHECK_THAT(status == BNB_OK, "%s: %s", sample.function, bnb_last_error());
-    CHECK_THAT(left == entered, "%s changed the caller's environment from 0x%x to 0x%x", sample.function, entered, left);
+    CHECK_THAT(left == entered, "%s changed the caller's environment from 0x%x to 0x%x", sample.function, entered,
+               left);
     CHECK_THAT(strange.outputs() == plain.outputs(), "%s gives other results", sample.function);
   }
 }

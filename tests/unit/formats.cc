@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The codebooks: thresholds are the fp32 midpoints of neighbours, tables ascend, every code is what encode gives for its value.
+// The codebooks: thresholds are the fp32 midpoints of neighbours, tables ascend, every code is what encode gives for
+// its value.
 #include <bnb/bnb.h>
 
 #include <cmath>
@@ -25,7 +26,8 @@ void check_nf4() {
     CHECK(nf4::encode(threshold) == code);
     CHECK(nf4::encode(std::nextafter(threshold, 2.0f)) == code + 1);
   }
-  CHECK(nf4::decode(nf4::kZeroCode) == 0.0f && nf4::encode(0.0f) == nf4::kZeroCode && nf4::encode(-0.0f) == nf4::kZeroCode);
+  CHECK(nf4::decode(nf4::kZeroCode) == 0.0f && nf4::encode(0.0f) == nf4::kZeroCode &&
+        nf4::encode(-0.0f) == nf4::kZeroCode);
   CHECK(nf4::decode(0) == -1.0f && nf4::decode(15) == 1.0f);
   CHECK(nf4::encode(NAN) == 0);
 }
@@ -47,7 +49,8 @@ void check_fp4() {
     CHECK(fp4::encode(std::nextafter(threshold, 2.0f)) == above);
     CHECK(fp4::encode(std::nextafter(-threshold, -2.0f)) == above + 8);
   }
-  CHECK(fp4::encode(1e-6f) == 0 && fp4::encode(-1e-6f) == 8 && fp4::encode(-0.0f) == 0 && fp4::encode(0.0f) == fp4::kZeroCode);
+  CHECK(fp4::encode(1e-6f) == 0 && fp4::encode(-1e-6f) == 8 && fp4::encode(-0.0f) == 0 &&
+        fp4::encode(0.0f) == fp4::kZeroCode);
 }
 
 template <typename Format>

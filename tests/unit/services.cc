@@ -99,8 +99,9 @@ void check_memory_errors() {
 #endif
   CHECK(bnb_allocate(kCpu, 1, nullptr) == BNB_ERROR_INVALID_ARGUMENT);
   CHECK(bnb_allocate_managed(kCpu, 1, nullptr) == BNB_ERROR_INVALID_ARGUMENT);
-  for (DLDevice device : {DLDevice{kDLCPU, 1}, DLDevice{kDLCPU, -1}, DLDevice{kDLVulkan, 0}, DLDevice{DLDeviceType(0), 0},
-                          DLDevice{DLDeviceType(-7), 0}, DLDevice{DLDeviceType(9999), 0}}) {
+  for (DLDevice device :
+       {DLDevice{kDLCPU, 1}, DLDevice{kDLCPU, -1}, DLDevice{kDLVulkan, 0}, DLDevice{DLDeviceType(0), 0},
+        DLDevice{DLDeviceType(-7), 0}, DLDevice{DLDeviceType(9999), 0}}) {
     CHECK(bnb_allocate(device, 1, &data) != BNB_OK && data == before && contains(bnb_last_error(), "bnb_allocate"));
     CHECK(bnb_allocate_managed(device, 1, &data) != BNB_OK && data == before);
     CHECK(bnb_free(device, nullptr) != BNB_OK && contains(bnb_last_error(), "bnb_free"));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The thread pool: every unit once, whoever calls, however many at once, from inside itself, and on both sides of a fork.
+// The thread pool: every unit once, whoever calls, however many at once, from inside itself, and on both sides of a
+// fork.
 #include "cpu/threads.h"
 
 #include <bnb/bnb.h>
@@ -39,8 +40,8 @@ void check_coverage() {
     for (int64_t units : {-1, 0, 1, 2, 7, 64, 1000, 12345}) {
       for (int64_t unit_bytes : {int64_t(0), int64_t(1), int64_t(4096), kLarge, INT64_MAX}) {
         for (int64_t multiple : {1, 2, 64, 4096}) {
-          CHECK_THAT(covers(units, unit_bytes, multiple), "%d threads, %lld units of %lld bytes in multiples of %lld", threads,
-                     (long long)units, (long long)unit_bytes, (long long)multiple);
+          CHECK_THAT(covers(units, unit_bytes, multiple), "%d threads, %lld units of %lld bytes in multiples of %lld",
+                     threads, (long long)units, (long long)unit_bytes, (long long)multiple);
         }
       }
     }
