@@ -9,8 +9,12 @@ from pathlib import Path
 
 from tree import CODE, Report, files, read
 
-# Tables and the headers that own them. Values that are ordinary numbers (0, 1, 0.5 ...) say nothing about a second table.
-TABLES = {"libbnb/formats/nf4.h": "kCodeBits", "libbnb/formats/fp4.h": "kCodeBits", "libbnb/formats/dynamic_map.h": "kSignedBits"}
+# Tables and the headers that own them. Ordinary numbers (0, 1, 0.5 ...) say nothing about a second table.
+TABLES = {
+    "libbnb/formats/nf4.h": "kCodeBits",
+    "libbnb/formats/fp4.h": "kCodeBits",
+    "libbnb/formats/dynamic_map.h": "kSignedBits",
+}
 ORDINARY = {"00000000", "3F800000", "BF800000", "3F000000", "BF000000", "80000000", "3E800000", "BE800000"}
 TOLERATED = 2  # so many values may stand in an explanation or a test
 

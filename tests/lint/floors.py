@@ -15,7 +15,7 @@ from tree import CODE, Report, files, read
 PUBLIC = ["bnb/"]
 FOUNDATION = [*PUBLIC, "formats/", "core/"]
 
-# The kernel table of the CPU is what the reference fills, like every instruction set: it sees that and no more of the CPU.
+# The reference fills the kernel table of the CPU, like every instruction set: it sees that and no more of the CPU.
 KERNEL_TABLE = ["cpu/kernels.h", "cpu/kernels.inc"]
 
 # What kernels and their vocabulary compute with: constants, plain structs and tables.
@@ -45,8 +45,8 @@ ROOMS: dict[str, list[str]] = {
     "tests/fuzz": [*PUBLIC, "conformance/", "unit/check.h"],
 }
 
-# Kernel files are compiled with the flags of an instruction set: what a standard header leaves in their objects, the linker may
-# hand to a CPU without it.
+# Kernel files are compiled with the flags of an instruction set: what a standard header leaves in their objects, the
+# linker may hand to a CPU without it.
 KERNEL_ROOMS = ("libbnb/cpu/kernels", "libbnb/cpu/simd")
 KERNEL_STANDARD = {"cstdint", "cstring", "cstddef", "immintrin.h", "arm_neon.h"}
 

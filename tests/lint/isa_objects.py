@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""No code of one instruction set may be handed to a CPU without it: the objects of an instruction set define only symbols of its
-own namespace, and no weak one, which the linker may take from any object that has it.
+"""No code of one instruction set may be handed to a CPU without it: the objects of an instruction set define only
+symbols of its own namespace, and no weak one, which the linker may take from any object that has it.
 
 usage: isa_objects.py NM NAME=ARCHIVE...
 """
@@ -18,7 +18,9 @@ def main() -> None:
     nm = sys.argv[1]
     for argument in sys.argv[2:]:
         isa, archive = argument.split("=", 1)
-        output = subprocess.run([nm, "-C", "--defined-only", archive], check=True, capture_output=True, text=True).stdout
+        output = subprocess.run(
+            [nm, "-C", "--defined-only", archive], check=True, capture_output=True, text=True
+        ).stdout
         for line in output.splitlines():
             fields = line.split(maxsplit=2)
             if len(fields) < 3 or len(fields[0]) < 8:

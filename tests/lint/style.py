@@ -14,10 +14,8 @@ FUNCTION_LINES = 80
 KERNEL_FUNCTION_LINES = 150
 COLUMNS = 140  # 120 is the aim
 
-# Written in pieces, because this file is looked at, too.
-WORDS = re.compile(
-    "|".join([r"\bTO" r"DO\b", r"\bFIX" r"ME\b", r"\bXX" r"X\b", "/wo" "rk/", "/ro" "ot/", r"/ho" r"me/\w", r"(?<![\w.])/tm" "p/"])
-)
+# The brackets keep this file from finding itself.
+WORDS = re.compile(r"\bTOD[O]\b|\bFIXM[E]\b|\bXX[X]\b|/wor[k]/|/roo[t]/|/hom[e]/\w|(?<![\w.])/tm[p]/")
 
 LICENCE = re.compile(r"^(?:#!.*\n)?(?://|#|/\*|<!--|;)\s*SPDX-License-Identifier: MIT")
 NO_LICENCE_LINE = {".md", ".json", ".toml", ".txt", ".lock"}

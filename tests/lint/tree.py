@@ -13,9 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # Rooms of the repository; builds, caches and virtual environments beside them are nobody's business.
 ROOMS = (".ci", "benchmarks", "docs", "examples", "include", "libbnb", "python", "tests")
 SKIPPED = {"__pycache__", "target", "build", "results"}
-TEXT = {".c", ".cc", ".h", ".hpp", ".inc", ".in", ".cu", ".hip", ".mm", ".metal", ".py", ".pyi", ".rs", ".sh", ".md", ".toml"}
-TEXT |= {".build", ".options", ".ini", ".json", ".txt", ".yml", ".yaml"}
 CODE = {".c", ".cc", ".h", ".inc", ".cu", ".hip", ".mm", ".metal", ".py", ".pyi", ".rs"}
+TEXT = CODE | {".in", ".sh", ".md", ".toml", ".build", ".options", ".ini", ".json", ".txt", ".yml", ".yaml"}
 
 
 def files(suffixes: set[str] = TEXT) -> Iterator[Path]:
