@@ -59,6 +59,11 @@ def create_dynamic_map(signed: bool = True, max_exponent_bits: int = 7, total_bi
     """
     if (max_exponent_bits, total_bits) == (7, 8):
         return np.frombuffer(_native.ffi.buffer(_native.dynamic_map(bool(signed))), np.float32).copy()
+    return compute_dynamic_map(bool(signed), max_exponent_bits, total_bits)
+
+
+def compute_dynamic_map(signed: bool, max_exponent_bits: int, total_bits: int) -> Float32:
+    """`create_dynamic_map` by its formula, the usual bits included."""
     value_bits = total_bits - 1
     if not 2 <= total_bits <= 8 or not 1 <= max_exponent_bits <= value_bits:
         raise InvalidArgument(

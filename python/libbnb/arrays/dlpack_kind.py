@@ -51,8 +51,9 @@ class NamespaceKind(ArrayKind):
         self._type = type_
         self.uint8 = self.dtype("uint8", "dtype")
         self.int8 = self.dtype("int8", "dtype")
-        self.float16 = namespace.float16 if hasattr(namespace, "float16") else None
         self.float32 = self.dtype("float32", "dtype")
+        # The array API standard has no float16; a library that has none, either, gets the next larger results.
+        self.float16 = self.dtype("float16", "dtype") if self.has_dtype("float16") else self.float32
 
     def accept(self, array: Array, name: str) -> Array:
         """The array itself, or TypeError."""

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT
+"""What the operations must give, in plain NumPy: written from the formulas, not from the library."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+NF4 = np.array(
+    [0xBF800000, 0xBF3239B1, 0xBF066B30, 0xBECA32A0, 0xBE91A24D, 0xBE3D353F, 0xBDBA7871, 0x00000000,
+     0x3DA2FAFF, 0x3E24CAE3, 0x3E7C04DD, 0x3EAD033A, 0x3EE1A4B8, 0x3F1007AB, 0x3F3913B3, 0x3F800000],
+    np.uint32,
+).view(np.float32)  # fmt: skip
+FP4 = np.array([0, 1 / 192, 2 / 3, 1, 1 / 3, 1 / 2, 1 / 6, 1 / 4], np.float32)
+FP4 = np.concatenate([FP4, -FP4])
+FP4_BY_MAGNITUDE = np.array([0, 1, 6, 7, 4, 5, 2, 3], np.uint8)
+TABLES = {"nf4": NF4, "fp4": FP4}
+
+
+def bits(array: Array) -> Array:
+    return np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}")
+
+
+def assert_same_bits(got: Array, want: Array) -> None:
+    """Equal bit by bit, but for NaNs, of which any will do."""
+    assert got.dtype == want.dtype and got.shape == want.shape
+    nan = np.isnan(want)
+    assert np.array_equal(np.isnan(got), nan)
+    np.testing.assert_array_equal(bits(got)[~nan], bits(want)[~nan])
+
+
+def normalise(x: Array, blocksize: int) -> tuple[Array, Array]:
+    """x / absmax of its block, and the absmax of each block, all in fp32."""
+    x = x.astype(np.float32).ravel()
+    scaled = np.empty_like(x)
+    absmax = np.empty(-(-len(x) // blocksize), np.float32)
+    with np.errstate(all="ignore"):
+        for b, start in enumerate(range(0, len(x), blocksize)):
+            block = x[start : start + blocksize]
+            m = np.float32(np.abs(block).max())
+            absmax[b] = m
+            inverse = np.float32(1) / m
+            value = block / m if np.isinf(inverse) else block * inverse
+            if m == 0:
+                value = np.zeros_like(block)
+            elif np.isinf(m):
+                value = np.where(np.isinf(block), np.sign(block), np.float32(0))
+            scaled[start : start + blocksize] = value
+    return scaled, absmax
+
+
+def midpoints(table: Array) -> Array:
+    return (table[:-1] + table[1:]) * np.float32(0.5)
+
+
+def quantize_4bit(x: Array, blocksize: int, quant_type: str) -> tuple[Array, Array]:
+    """The packed bytes and the absmax."""
+    scaled, absmax = normalise(x, blocksize)
+    if quant_type == "nf4":
+        codes = np.searchsorted(midpoints(NF4), scaled, side="left").astype(np.uint8)
+        zero = 7
+    else:
+        magnitudes = FP4[FP4_BY_MAGNITUDE]
+        rank = np.searchsorted(midpoints(magnitudes), np.abs(scaled), side="left")
+        codes = FP4_BY_MAGNITUDE[rank] | np.where(scaled < 0, 8, 0).astype(np.uint8)
+        zero = 0
+    codes[np.isnan(np.repeat(absmax, blocksize)[: len(codes)])] = 0
+    if len(codes) % 2:
+        codes = np.append(codes, np.uint8(zero))
+    return codes[0::2] << 4 | codes[1::2], absmax
+
+
+def dequantize_4bit(packed: Array, absmax: Array, blocksize: int, quant_type: str, n: int, dtype: Any) -> Array:
+    codes = np.stack([packed >> 4, packed & 15], axis=1).ravel()[:n]
+    with np.errstate(all="ignore"):
+        return (TABLES[quant_type][codes] * np.repeat(absmax, blocksize)[:n]).astype(dtype)
+
+
+def quantize_blockwise(x: Array, code: Array, blocksize: int) -> tuple[Array, Array]:
+    scaled, absmax = normalise(x, blocksize)
+    codes = np.searchsorted(midpoints(code), scaled, side="left").astype(np.uint8)
+    codes[np.isnan(np.repeat(absmax, blocksize)[: len(codes)])] = 0
+    return codes.reshape(x.shape), absmax
+
+
+def dequantize_blockwise(codes: Array, absmax: Array, code: Array, blocksize: int, dtype: Any) -> Array:
+    with np.errstate(all="ignore"):
+        flat = code[codes.ravel()] * np.repeat(absmax, blocksize)[: codes.size]
+        return flat.astype(dtype).reshape(codes.shape)
+
+
+def int8_rows(x: Array, threshold: float) -> tuple[Array, Array, Array]:
+    """Codes (outlier columns not yet cleared), statistics, and which columns have outliers."""
+    x = x.astype(np.float32)
+    outlier = np.abs(x) >= threshold if threshold else np.zeros(x.shape, bool)
+    kept = np.where(outlier, np.float32(0), x)
+    stats = np.abs(kept).max(axis=1, initial=0).astype(np.float32)
+    with np.errstate(all="ignore"):
+        scale = np.where(stats == 0, np.float32(0), np.float32(127) / stats).astype(np.float32)
+        codes = np.rint(kept * scale[:, None]).astype(np.int8)
+    return codes, stats, outlier.any(axis=0)
+
+
+def quantize_fp8(x: Array, blocksize: int, dtype: Any) -> tuple[Array, Array]:
+    """Codes by the conversion of ml_dtypes, after saturating."""
+    import ml_dtypes
+
+    largest = np.float32(ml_dtypes.finfo(dtype).max)
+    x = x.astype(np.float32).ravel()
+    scale = np.empty(-(-len(x) // blocksize), np.float32)
+    codes = np.empty(len(x), dtype)
+    with np.errstate(all="ignore"):
+        for b, start in enumerate(range(0, len(x), blocksize)):
+            block = x[start : start + blocksize]
+            scale[b] = np.abs(block).max() / largest
+            inverse = np.float32(1) / scale[b]
+            value = (
+                np.zeros_like(block) if scale[b] == 0 else block / scale[b] if np.isinf(inverse) else block * inverse
+            )
+            codes[start : start + blocksize] = np.clip(value, -largest, largest).astype(dtype)
+    return codes, scale
