@@ -4,8 +4,9 @@
  * Build and run, once libbnb is installed:
  *   cc -std=c99 main.c $(pkg-config --cflags --libs libbnb) -lm -o nf4 && ./nf4
  *
- * Every operation takes DLTensor descriptors: a pointer with its dtype, shape and device. The library checks them against
- * each other, returns a status, and explains a failure in bnb_last_error(). It allocates nothing for the caller. */
+ * Every operation takes DLTensor descriptors: a pointer with its dtype, shape and device. The library checks them
+ * against each other, returns a status, and explains a failure in bnb_last_error(). It allocates nothing for the
+ * caller. */
 #include <bnb/bnb.h>
 
 #include <math.h>

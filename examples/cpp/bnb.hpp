@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // A small C++17 wrapper of libbnb for vectors and arrays: views instead of descriptors, owned results, exceptions.
 //
-// It shows how to wrap the C ABI; copy it, or take what you need. Whatever the library checks, it checks: here are no second
-// checks, only the sizes of the outputs that this file allocates.
+// It shows how to wrap the C ABI; copy it, or take what you need. Whatever the library checks, it checks: here are no
+// second checks, only the sizes of the outputs that this file allocates.
 #ifndef EXAMPLES_CPP_BNB_HPP_
 #define EXAMPLES_CPP_BNB_HPP_
 
@@ -32,9 +32,12 @@ inline void check(bnb_status status) {
 
 template <typename T>
 constexpr DLDataType dtype_of() {
-  if constexpr (std::is_same_v<T, float>) return {kDLFloat, 32, 1};
-  else if constexpr (std::is_same_v<T, int8_t>) return {kDLInt, 8, 1};
-  else return {kDLUInt, 8, 1};
+  if constexpr (std::is_same_v<T, float>)
+    return {kDLFloat, 32, 1};
+  else if constexpr (std::is_same_v<T, int8_t>)
+    return {kDLInt, 8, 1};
+  else
+    return {kDLUInt, 8, 1};
 }
 
 // Elements somebody else owns: what std::span is in C++20.
@@ -85,8 +88,8 @@ class Blockwise8bit {
       : blocksize_(blocksize), codes_(values.size()) {
     check(bnb_create_dynamic_map(is_signed, code_.data()));
     if (blocksize > 0) absmax_.resize((values.size() + blocksize - 1) / blocksize);
-    check(cquantize_blockwise(Tensor(values), Tensor(Span<const float>(code_)), blocksize_, Tensor(Span<uint8_t>(codes_)),
-                              Tensor(Span<float>(absmax_)), nullptr));
+    check(cquantize_blockwise(Tensor(values), Tensor(Span<const float>(code_)), blocksize_,
+                              Tensor(Span<uint8_t>(codes_)), Tensor(Span<float>(absmax_)), nullptr));
   }
 
   std::vector<float> dequantize() const {
@@ -116,8 +119,9 @@ class Int8Matrix {
 
   std::vector<float> dequantize() const {
     std::vector<float> values(codes_.size());
-    check(cdequantize_int8_vectorwise(Tensor(Span<const int8_t>(codes_), rows_, cols_), Tensor(Span<const float>(row_stats_)),
-                                      Tensor(Span<float>(values), rows_, cols_), nullptr));
+    check(cdequantize_int8_vectorwise(Tensor(Span<const int8_t>(codes_), rows_, cols_),
+                                      Tensor(Span<const float>(row_stats_)), Tensor(Span<float>(values), rows_, cols_),
+                                      nullptr));
     return values;
   }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// bitsandbytes' names for products: 4-bit, int8 and sparse. None is in this version: the symbols exist and say so. One that
-// becomes real leaves its list here for a function of its own.
+// bitsandbytes' names for products: 4-bit, int8 and sparse. None is in this version: the symbols exist and say so. One
+// that becomes real leaves its list here for a function of its own.
 #include "api/bitsandbytes_call.h"
 
 using namespace bnb::api;
@@ -37,10 +37,10 @@ BNB_DEFINE(cspmm_coo_very_sparse_naive_int8, BNB_ARGS_SPMM_COO_NAIVE(int8_t))
 // bitsandbytes' own code for a product that a device does not have, on which its Python goes another way.
 static constexpr int kIgemmNotImplemented = 100;
 
-#define BNB_DEFINE(name)          \
-  int name(BNB_ARGS_IGEMMLT) {    \
-    not_in_this_version(#name);   \
-    return kIgemmNotImplemented;  \
+#define BNB_DEFINE(name)         \
+  int name(BNB_ARGS_IGEMMLT) {   \
+    not_in_this_version(#name);  \
+    return kIgemmNotImplemented; \
   }
 BNB_DEFINE(cigemmlt_32)
 BNB_DEFINE(cigemmlt_8)

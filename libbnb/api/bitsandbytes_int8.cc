@@ -14,7 +14,8 @@ void check_threshold(Check &check, float threshold) {
 bnb_status stats(const char *function, const bnb_fp16 *A, float *row_stats, float *col_stats, int *row_outliers,
                  float threshold, int rows, int cols, void *stream) {
   Check check(function);
-  Bare a_tensor(DType::kF16, A, rows, cols), row_tensor(DType::kF32, row_stats, rows), col_tensor(DType::kF32, col_stats, cols);
+  Bare a_tensor(DType::kF16, A, rows, cols), row_tensor(DType::kF32, row_stats, rows),
+      col_tensor(DType::kF32, col_stats, cols);
   const int64_t counts = int64_t(rows) + 1;
   Bare outlier_tensor(DType::kI32, row_outliers, counts);
   const View a = check.input("A", a_tensor.get(), kFloats);
@@ -23,25 +24,25 @@ bnb_status stats(const char *function, const bnb_fp16 *A, float *row_stats, floa
   View c, outliers;
   if (col_stats) c = check.output("col_stats", col_tensor.get(), bit(DType::kF32));
   if (row_outliers) outliers = check.output("nnz_count_row", outlier_tensor.get(), bit(DType::kI32));
-  return check.run(&Backend::int8_stats, {a.dtype, a.data, rows, cols, threshold, r.data, c.data, outliers.data}, stream);
+  return check.run(&Backend::int8_stats, {a.dtype, a.data, rows, cols, threshold, r.data, c.data, outliers.data},
+                   stream);
 }
 
 }  // namespace
 
 bnb_status cint8_vector_quant(const bnb_fp16 *A, int8_t *out, float *row_stats, float threshold, int rows, int cols,
                               void *stream) {
-  return as("cint8_vector_quant",
-            cquantize_int8_vectorwise(Bare(DType::kF16, A, rows, cols).get(), threshold,
-                                      Bare(DType::kI8, out, rows, cols).get(), Bare(DType::kF32, row_stats, rows).get(),
-                                      nullptr, stream));
+  return as("cint8_vector_quant", cquantize_int8_vectorwise(Bare(DType::kF16, A, rows, cols).get(), threshold,
+                                                            Bare(DType::kI8, out, rows, cols).get(),
+                                                            Bare(DType::kF32, row_stats, rows).get(), nullptr, stream));
 }
 
 bnb_status cget_row_stats(const bnb_fp16 *A, float *row_stats, float threshold, int rows, int cols, void *stream) {
   return stats("cget_row_stats", A, row_stats, nullptr, nullptr, threshold, rows, cols, stream);
 }
 
-bnb_status cget_col_row_stats(const bnb_fp16 *A, float *row_stats, float *col_stats, int *nnz_count_row, float threshold,
-                              int rows, int cols) {
+bnb_status cget_col_row_stats(const bnb_fp16 *A, float *row_stats, float *col_stats, int *nnz_count_row,
+                              float threshold, int rows, int cols) {
   Check check("cget_col_row_stats");
   check.that(col_stats || cols <= 0, "col_stats is NULL, but A has %d columns", cols);
   if (!check.ok()) return check.finish();
@@ -52,7 +53,8 @@ bnb_status cdouble_rowcol_quant(const bnb_fp16 *A, const float *row_stats, const
                                 int8_t *out_row, int *rowidx, int *colidx, bnb_fp16 *val, const int *nnz_row_ptr,
                                 float threshold, int rows, int cols) {
   Check check("cdouble_rowcol_quant");
-  Bare a_tensor(DType::kF16, A, rows, cols), row_tensor(DType::kF32, row_stats, rows), col_tensor(DType::kF32, col_stats, cols);
+  Bare a_tensor(DType::kF16, A, rows, cols), row_tensor(DType::kF32, row_stats, rows),
+      col_tensor(DType::kF32, col_stats, cols);
   Bare out_row_tensor(DType::kI8, out_row, rows, cols), out_col_tensor(DType::kI8, out_col, rows, cols);
   const View a = check.input("A", a_tensor.get(), kFloats);
   check_threshold(check, threshold);
@@ -60,15 +62,28 @@ bnb_status cdouble_rowcol_quant(const bnb_fp16 *A, const float *row_stats, const
   const View c = check.input("col_stats", col_tensor.get(), bit(DType::kF32));
   const View by_row = check.output("out_row", out_row_tensor.get(), bit(DType::kI8));
   const View by_col = check.output("out_col", out_col_tensor.get(), bit(DType::kI8));
-  QuantizeInt8SparseArgs args{"cdouble_rowcol_quant", a.dtype, a.data, rows, cols, threshold, r.data, c.data,
-                              static_cast<int8_t *>(by_row.data), static_cast<int8_t *>(by_col.data), nullptr, nullptr, nullptr, nullptr};
+  QuantizeInt8SparseArgs args{"cdouble_rowcol_quant",
+                              a.dtype,
+                              a.data,
+                              rows,
+                              cols,
+                              threshold,
+                              r.data,
+                              c.data,
+                              static_cast<int8_t *>(by_row.data),
+                              static_cast<int8_t *>(by_col.data),
+                              nullptr,
+                              nullptr,
+                              nullptr,
+                              nullptr};
   const bool sparse = threshold > 0.0f && (nnz_row_ptr || rowidx || colidx || val);
   check.that(!sparse || nnz_row_ptr, "nnz_row_ptr is NULL, but there are buffers for outliers");
   if (!sparse || !check.ok()) return check.run(&Backend::quantize_int8_sparse, args, nullptr);
 
   const int64_t nnz = load<int32_t>(nnz_row_ptr, rows);  // the operation compares it with A before it writes
   Bare offsets_tensor(DType::kI32, nnz_row_ptr, int64_t(rows) + 1);
-  Bare rowidx_tensor(DType::kI32, rowidx, nnz), colidx_tensor(DType::kI32, colidx, nnz), val_tensor(DType::kF16, val, nnz);
+  Bare rowidx_tensor(DType::kI32, rowidx, nnz), colidx_tensor(DType::kI32, colidx, nnz),
+      val_tensor(DType::kF16, val, nnz);
   check.that(nnz >= 0, "nnz_row_ptr[%d] is %d, must be the number of outliers", rows, int(nnz));
   args.row_offsets = check.input("nnz_row_ptr", offsets_tensor.get(), bit(DType::kI32)).data;
   args.row_indices = check.output("rowidx", rowidx_tensor.get(), bit(DType::kI32)).data;

@@ -9,16 +9,16 @@ using namespace bnb::api;
 #pragma GCC diagnostic ignored "-Wunused-parameter"  // what cannot be done yet looks at nothing
 #endif
 
-#define BNB_DEFINE(family, suffix, T)                                            \
-  bnb_status c##family##32bit_grad_##suffix(BNB_ARGS_OPTIMIZER_32BIT(T)) {       \
-    return not_in_this_version("c" #family "32bit_grad_" #suffix);               \
+#define BNB_DEFINE(family, suffix, T)                                      \
+  bnb_status c##family##32bit_grad_##suffix(BNB_ARGS_OPTIMIZER_32BIT(T)) { \
+    return not_in_this_version("c" #family "32bit_grad_" #suffix);         \
   }
 BNB_OPTIMIZERS_32BIT(BNB_DEFINE)
 #undef BNB_DEFINE
 
-#define BNB_DEFINE(family, suffix, T)                                            \
+#define BNB_DEFINE(family, suffix, T)                                               \
   bnb_status c##family##_8bit_blockwise_grad_##suffix(BNB_ARGS_OPTIMIZER_8BIT(T)) { \
-    return not_in_this_version("c" #family "_8bit_blockwise_grad_" #suffix);     \
+    return not_in_this_version("c" #family "_8bit_blockwise_grad_" #suffix);        \
   }
 BNB_OPTIMIZERS_8BIT(BNB_DEFINE)
 #undef BNB_DEFINE

@@ -23,7 +23,8 @@ bnb_status percentile_clipping(const char *function, DType dtype, const void *g,
   const View gradient = check.input("g", g_tensor.get(), kFloats);
   const View history = check.output("gnorm_vec", history_tensor.get(), kFloats);
   check.that(step >= 0, "step is %d, must be 0 or above", step);
-  return check.run(&Backend::percentile_clipping, {gradient.dtype, gradient.data, gradient.n, step, history.data}, nullptr);
+  return check.run(&Backend::percentile_clipping, {gradient.dtype, gradient.data, gradient.n, step, history.data},
+                   nullptr);
 }
 
 template <DType kDType, typename T>
@@ -49,9 +50,9 @@ bnb_status cestimate_quantiles_fp16(BNB_ARGS_ESTIMATE_QUANTILES(bnb_fp16)) {
   return estimate_quantiles("cestimate_quantiles_fp16", DType::kF16, A, code, offset, n);
 }
 
-#define BNB_DEFINE(family, suffix, T)                                                                                  \
-  bnb_status family##suffix(BNB_ARGS_PERCENTILE_CLIPPING(T)) {                                                        \
-    return percentile_clipping(#family #suffix, dtypes::T, g, gnorm_vec, step, n);                                     \
+#define BNB_DEFINE(family, suffix, T)                                              \
+  bnb_status family##suffix(BNB_ARGS_PERCENTILE_CLIPPING(T)) {                     \
+    return percentile_clipping(#family #suffix, dtypes::T, g, gnorm_vec, step, n); \
   }
 BNB_FLOATS_OLD(BNB_DEFINE, cpercentile_clipping_g)
 #undef BNB_DEFINE
@@ -68,7 +69,8 @@ bnb_status chistogram_scatter_add_2d(float *histogram, const int *index1, const 
   check.that(maxidx1 >= 1, "maxidx1 is %d, must be at least 1", maxidx1);
   const View sums = check.output("histogram", histogram_tensor.get(), kFloats);
   return check.run(&Backend::histogram_add,
-                   {"chistogram_scatter_add_2d", sums.data, rows.data, cols.data, added.data, maxidx1, rows.n}, nullptr);
+                   {"chistogram_scatter_add_2d", sums.data, rows.data, cols.data, added.data, maxidx1, rows.n},
+                   nullptr);
 }
 
 bnb_status cfill_fp32(float *A, const float *, float value, long n) {

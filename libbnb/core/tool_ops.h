@@ -15,8 +15,8 @@ struct NearestCodeArgs {
 };
 
 struct Int8StatsArgs {
-  DType dtype;         // of a: a float dtype
-  const void *a;       // [rows, cols]
+  DType dtype;    // of a: a float dtype
+  const void *a;  // [rows, cols]
   int64_t rows, cols;
   float threshold;     // 0: no outliers
   void *row_stats;     // fp32 [rows]
@@ -26,8 +26,8 @@ struct Int8StatsArgs {
 
 struct QuantizeInt8SparseArgs {
   const char *caller;  // named in errors that only the data can show
-  DType dtype;    // of a: a float dtype of 16 bits
-  const void *a;  // [rows, cols]
+  DType dtype;         // of a: a float dtype of 16 bits
+  const void *a;       // [rows, cols]
   int64_t rows, cols;
   float threshold;
   const void *row_stats;    // fp32 [rows]
@@ -59,19 +59,19 @@ inline constexpr int64_t kGnormHistory = 100;
 
 struct HistogramAddArgs {
   const char *caller;  // named in errors that only the data can show
-  void *histogram;    // fp32 [any, row_length]
-  const void *rows;   // int32 [n]
-  const void *cols;   // int32 [n]
-  const void *added;  // fp32 [n]
+  void *histogram;     // fp32 [any, row_length]
+  const void *rows;    // int32 [n]
+  const void *cols;    // int32 [n]
+  const void *added;   // fp32 [n]
   int64_t row_length, n;
 };
 
 struct FillArgs {
   void *a;  // [n]
   int64_t n;
-  DType dtype;     // fp32 or uint8
-  float value;     // for fp32
-  uint8_t byte;    // for uint8
+  DType dtype;   // fp32 or uint8
+  float value;   // for fp32
+  uint8_t byte;  // for uint8
 };
 
 struct ArangeArgs {

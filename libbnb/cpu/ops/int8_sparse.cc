@@ -28,7 +28,8 @@ int32_t outliers_in_row(const Args &args, int64_t row) {
   return count;
 }
 
-// rne(x * (127 / stats)) as the quantizers have it; what does not fit saturates, for the caller's statistics may be too small.
+// rne(x * (127 / stats)) as the quantizers have it; what does not fit saturates, for the caller's statistics may be too
+// small.
 int8_t encode(float x, float stats) {
   if (!(stats > 0.0f)) return 0;  // zero, NaN
   if (std::isinf(stats)) return std::isinf(x) ? int8_t(std::copysign(127.0f, x)) : int8_t(0);
@@ -103,10 +104,11 @@ bnb_status quantize_int8_sparse(const QuantizeInt8SparseArgs &args, Queue) {
   if (args.row_offsets) {
     const int64_t row = first_misfit(args);
     if (row < args.rows) {
-      return fail(BNB_ERROR_INVALID_ARGUMENT,
-                  "%s: nnz_row_ptr must start at 0 and grow by %d outliers (|x| >= %g) in row %lld, but goes from %d to %d",
-                  args.caller, int(outliers_in_row(args, row)), double(args.threshold), (long long)row,
-                  int(load<int32_t>(args.row_offsets, row)), int(load<int32_t>(args.row_offsets, row + 1)));
+      return fail(
+          BNB_ERROR_INVALID_ARGUMENT,
+          "%s: nnz_row_ptr must start at 0 and grow by %d outliers (|x| >= %g) in row %lld, but goes from %d to %d",
+          args.caller, int(outliers_in_row(args, row)), double(args.threshold), (long long)row,
+          int(load<int32_t>(args.row_offsets, row)), int(load<int32_t>(args.row_offsets, row + 1)));
     }
   }
   parallel_for(args.rows, args.cols * (float_size(args.dtype) + 2), 1, [&](int64_t begin, int64_t end) {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Exact quantiles without sorting: the elements they lie between are found by counting.
 //
-// A float's bits, with the sign turned around, order as its value does. The first pass counts the elements by the upper 16
-// bits of this key; every wanted rank then lies in one of those buckets, and there are at most 512 ranks. Two more passes
-// count by the next and by the last 8 bits, in the buckets that hold a rank only. Memory: 3 MiB, whatever n is.
+// A float's bits, with the sign turned around, order as its value does. The first pass counts the elements by the upper
+// 16 bits of this key; every wanted rank then lies in one of those buckets, and there are at most 512 ranks. Two more
+// passes count by the next and by the last 8 bits, in the buckets that hold a rank only. Memory: 3 MiB, whatever n is.
 #include <cmath>
 #include <limits>
 #include <memory>
@@ -33,7 +33,8 @@ struct Rank {
   int group;  // which of the prefixes in play that is
 };
 
-// How many elements of each group have each value of the next bits, and the group they will be then (-1: no rank is there).
+// How many elements of each group have each value of the next bits, and the group they will be then (-1: no rank is
+// there).
 struct Level {
   int64_t *counts;
   int16_t *next_group;

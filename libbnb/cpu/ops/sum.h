@@ -9,8 +9,8 @@
 
 namespace bnb::cpu {
 
-// The sum of value(i) over [0, n): pieces of 1024 elements are summed in 16 interleaved lanes, the lanes of a piece and then
-// the pieces are added in order. element_bytes: what value() reads.
+// The sum of value(i) over [0, n): pieces of 1024 elements are summed in 16 interleaved lanes, the lanes of a piece and
+// then the pieces are added in order. element_bytes: what value() reads.
 template <typename Value>
 double ordered_sum(int64_t n, int64_t element_bytes, const Value &value) {
   constexpr int64_t kPiece = 1024, kLanes = 16;
