@@ -4,7 +4,9 @@
 Needs the safetensors package (`pip install "libbnb[cli]"`).
 """
 
+from libbnb.checkpoint.compare import LayerError, compare_formats
 from libbnb.checkpoint.dequantize import dequantize_checkpoint
+from libbnb.checkpoint.describe import Entry, describe_checkpoint
 from libbnb.checkpoint.errors import CheckpointError
 from libbnb.checkpoint.formats import FORMAT_NAMES, Format, make_format
 from libbnb.checkpoint.load import Checkpoint
@@ -15,10 +17,14 @@ __all__ = [
     "FORMAT_NAMES",
     "Checkpoint",
     "CheckpointError",
+    "Entry",
     "Format",
+    "LayerError",
     "Progress",
     "Summary",
+    "compare_formats",
     "dequantize_checkpoint",
+    "describe_checkpoint",
     "make_format",
     "quantize_checkpoint",
 ]

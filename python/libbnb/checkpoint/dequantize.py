@@ -133,7 +133,7 @@ def _cast_step(tensor: TensorInfo, dtype: str) -> Step:
             begin += values.nbytes
 
     reads = reads_of(tensor, before.itemsize, CHUNK_BYTES // 2)
-    return Step(tensor.name, reads, [TensorSpec(tensor.name, dtype, tensor.shape)], work)
+    return Step(tensor.name, reads, [TensorSpec(tensor.name, dtype, tensor.shape)], tensor.size, work)
 
 
 def _transposed(step: Step) -> Step:
@@ -152,4 +152,4 @@ def _transposed(step: Step) -> Step:
             columns = matrix[:, first : first + rows]
             yield Piece(spec.name, first * spec.shape[0] * itemsize, columns.T.copy(order="C"))
 
-    return Step(step.name, step.reads, [TensorSpec(spec.name, spec.dtype, spec.shape[::-1])], work)
+    return Step(step.name, step.reads, [TensorSpec(spec.name, spec.dtype, spec.shape[::-1])], step.elements, work)

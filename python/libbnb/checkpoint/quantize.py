@@ -75,7 +75,7 @@ def quantize_checkpoint(
     watch = Stopwatch()
     opened = open_source(Path(source))
     target = checked_destination(opened, Path(destination))
-    _refuse_quantized(opened)
+    refuse_quantized(opened)
     choices = decide(opened, format, include or [], exclude or [])
     plan = _plan(opened, target, format, choices, max_shard_bytes)
     plan.options |= {"include": include or [], "exclude": exclude or []}
@@ -109,7 +109,8 @@ def decide(source: Source, format: Format, include: list[str], exclude: list[str
     return choices
 
 
-def _refuse_quantized(source: Source) -> None:
+def refuse_quantized(source: Source) -> None:
+    """Raise if a checkpoint holds quantized weights, or its config says so."""
     method: Any = (source.config or {}).get("quantization_config")
     packed = find_in(source)
     if packed or method:

@@ -26,8 +26,8 @@ class Progress(Protocol):
     def start(self, total_bytes: int, done_bytes: int) -> None:
         """The work is to read so many bytes; some were done by an earlier run."""
 
-    def advance(self, name: str, nbytes: int) -> None:
-        """So many more bytes were read and their results written, of the tensor `name`."""
+    def advance(self, name: str, nbytes: int, elements: int) -> None:
+        """The tensor `name` was read and its results were written: so many bytes, so many elements."""
 
 
 class Silent:
@@ -36,7 +36,7 @@ class Silent:
     def start(self, total_bytes: int, done_bytes: int) -> None:
         """Say nothing."""
 
-    def advance(self, name: str, nbytes: int) -> None:
+    def advance(self, name: str, nbytes: int, elements: int) -> None:
         """Say nothing."""
 
 
@@ -160,7 +160,7 @@ def carry_out(plan: Plan, resume: bool, progress: Progress) -> tuple[list[str], 
                 for piece in step.work(taken):
                     partial.write(piece)
                 partial.finish_step(number)
-                progress.advance(step.name, step.bytes_read)
+                progress.advance(step.name, step.bytes_read, step.elements)
         texts, companions = _small_files(plan, index_json(shards, plan.steps, stem))
         partial.complete({} if to_file else texts, {} if to_file else companions)
     names = [plan.destination.name] if to_file else [shard.file_name for shard in shards]

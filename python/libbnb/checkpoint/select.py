@@ -40,9 +40,9 @@ _CONV1D_MODULES = ("c_attn", "q_attn", "c_proj", "c_fc")
 
 # What transformers keeps in float32 (`_keep_in_fp32_modules`), in its notation: see `transformers_skips`.
 _KEPT_BY_MODEL_TYPE = {
-    **dict.fromkeys(("t5", "mt5", "umt5", "udop", "pop2piano"), ["wo"]),
-    **dict.fromkeys(("deepseek_v32", "glm_moe_dsa"), ["indexer.weights_proj"]),
-    "blip-2": ["qformer"],
+    **dict.fromkeys(("t5", "mt5", "umt5", "udop", "pop2piano"), "wo"),
+    **dict.fromkeys(("deepseek_v32", "glm_moe_dsa"), "indexer.weights_proj"),
+    "blip-2": "qformer",
 }
 
 
@@ -134,7 +134,8 @@ def _reason_by_name(tensor: TensorInfo, configs: list[dict[str, Any]], has_exper
         return "expert", False  # transformers 5 holds them as one 3-D tensor, which bitsandbytes does not quantize
     if has_experts and _matches_last(module, ("gate", "router", "*_router", "*_gate")):
         return "router", True
-    if any(transformers_skips(module, _KEPT_BY_MODEL_TYPE.get(str(c.get("model_type")), [])) for c in configs):
+    model_types = {str(config.get("model_type")) for config in configs} & _KEPT_BY_MODEL_TYPE.keys()
+    if transformers_skips(module, [_KEPT_BY_MODEL_TYPE[model_type] for model_type in model_types]):
         return "kept in float32 by this model", True
     if _is_vocabulary_sized(tensor, configs):
         return "as many rows as the vocabulary", True

@@ -79,6 +79,8 @@ class Step:
         What it needs, in the order in which `work` takes it.
     outputs : list of TensorSpec
         What it makes; they stay together in one shard.
+    elements : int
+        Elements of the weight, for a progress bar.
     work : callable
         Takes an iterator over the bytes of `reads`, each valid until the next is taken, and yields the pieces of the
         outputs; a piece may be a view of what was read.
@@ -87,6 +89,7 @@ class Step:
     name: str
     reads: list[Read]
     outputs: list[TensorSpec]
+    elements: int
     work: Callable[[Iterator[ByteArray]], Iterator[Piece]]
 
     @property
@@ -110,4 +113,4 @@ def copy_step(tensor: TensorInfo) -> Step:
             yield Piece(tensor.name, begin, chunk)
             begin += chunk.nbytes
 
-    return Step(tensor.name, reads_of(tensor), [TensorSpec(tensor.name, tensor.dtype, tensor.shape)], work)
+    return Step(tensor.name, reads_of(tensor), [TensorSpec(tensor.name, tensor.dtype, tensor.shape)], tensor.size, work)

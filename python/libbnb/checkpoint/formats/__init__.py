@@ -25,7 +25,7 @@ _FINDERS = (fourbit.find, int8.find, fp8.find)
 
 FORMAT_NAMES = (*_FORMATS, *_ALIASES)
 
-__all__ = ["FORMAT_NAMES", "Format", "Packed", "find_packed", "make_format"]
+__all__ = ["FORMAT_NAMES", "Format", "Packed", "find_packed", "make_format", "parse_format"]
 
 
 def make_format(name: str, blocksize: int | None = None, double_quant: bool = False) -> Format:
@@ -55,6 +55,25 @@ def make_format(name: str, blocksize: int | None = None, double_quant: bool = Fa
     if double_quant and name not in _HAVE_NESTED:
         raise CheckpointError(f"{name} has no double quantization; {' and '.join(_HAVE_NESTED)} have")
     return _FORMATS[name](blocksize, double_quant)
+
+
+def parse_format(text: str) -> Format:
+    """A format from one word: its name, with a block size and "+dq" for double quantization if wanted.
+
+    Raises
+    ------
+    CheckpointError
+        The word means no format.
+
+    Examples
+    --------
+    "nf4", "nf4:128", "nf4:64+dq", "int8", "fp8:128"
+    """
+    rest, double_quant = text.removesuffix("+dq"), text.endswith("+dq")
+    name, _, blocksize = rest.partition(":")
+    if blocksize and not blocksize.isdecimal():
+        raise CheckpointError(f"format is {text!r}: what follows the colon must be a block size")
+    return make_format(name, int(blocksize) if blocksize else None, double_quant)
 
 
 def find_packed(tensors: dict[str, TensorInfo], load: Load) -> dict[str, Packed]:

@@ -76,7 +76,7 @@ class FourBit(Format):
                 begin += packed.nbytes
             yield from self._state_pieces(outputs, self._state(tensor, shape, absmax))
 
-        return Step(tensor.name, float_reads(tensor, transposed, self.blocksize), outputs, work)
+        return Step(tensor.name, float_reads(tensor, transposed, self.blocksize), outputs, tensor.size, work)
 
     def _state(self, tensor: TensorInfo, shape: tuple[int, ...], absmax: FloatArray) -> QuantState:
         dtype = dtypes.numpy_dtype(tensor.dtype)
@@ -228,7 +228,7 @@ def _unpack_step(
             begin += elements
 
     reads = [Read(part, 0, part.nbytes) for part in state_parts] + code_reads
-    return Step(name, reads, [TensorSpec(name, dtype, shape)], work)
+    return Step(name, reads, [TensorSpec(name, dtype, shape)], count, work)
 
 
 def _array(part: TensorInfo, data: ByteArray) -> AnyArray:

@@ -92,7 +92,7 @@ class FP8(Format):
                 begin += chunk.size
 
         del transposed
-        return Step(tensor.name, float_reads(tensor, False, block), outputs, work)
+        return Step(tensor.name, float_reads(tensor, False, block), outputs, tensor.size, work)
 
 
 def find(tensors: dict[str, TensorInfo], load: Load) -> list[Packed]:
@@ -143,4 +143,4 @@ def _unpack_step(name: str, codes: TensorInfo, scale: TensorInfo, block: int, dt
             begin += chunk.size
 
     reads = [Read(scale, 0, scale.nbytes), *reads_of(codes, block, CHUNK_BYTES // itemsize)]
-    return Step(name, reads, [TensorSpec(name, dtype, codes.shape)], work)
+    return Step(name, reads, [TensorSpec(name, dtype, codes.shape)], codes.size, work)

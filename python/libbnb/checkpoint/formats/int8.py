@@ -60,7 +60,7 @@ class Int8(Format):
                 row += len(absmax)
             yield Piece(outputs[2].name, 0, np.array(_ROW_MAJOR, np.uint8))
 
-        return Step(tensor.name, float_reads(tensor, transposed, cols), outputs, work)
+        return Step(tensor.name, float_reads(tensor, transposed, cols), outputs, tensor.size, work)
 
 
 def find(tensors: dict[str, TensorInfo], load: Load) -> list[Packed]:
@@ -111,4 +111,4 @@ def _unpack_step(name: str, parts: list[TensorInfo], dtype: str) -> Step:
             row += len(matrix)
 
     reads = [Read(scales, 0, scales.nbytes), *reads_of(codes, cols, CHUNK_BYTES // itemsize)] if codes.nbytes else []
-    return Step(name, reads, [TensorSpec(name, dtype, (rows, cols))], work)
+    return Step(name, reads, [TensorSpec(name, dtype, (rows, cols))], rows * cols, work)

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: MIT
+"""libbnb doctor."""
+
+from __future__ import annotations
+
+import glob
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+import libbnb
+from libbnb.cli.console import out, print_json, table
+
+# Distribution names; what each is for is in the documentation.
+_PACKAGES = (
+    "numpy", "ml_dtypes", "safetensors", "torch", "bitsandbytes", "transformers", "accelerate", "peft", "jax", "cupy",
+    "mlx", "tokenizers", "matplotlib",
+)  # fmt: skip
+_VARIABLES = (
+    "BNB_LIB_PATH", "BNB_BACKEND", "BNB_CPU_ISA", "BNB_NUM_THREADS", "BNB_LOG", "OMP_NUM_THREADS",
+    "CUDA_VISIBLE_DEVICES",
+)  # fmt: skip
+_FLAGS = (
+    "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vbmi", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8",
+    "asimd", "asimddp", "i8mm", "bf16", "sve",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report: what was looked at, what was found, and what to do about it ("" for nothing)."""
+
+    topic: str
+    found: str
+    advice: str = ""
+    is_error: bool = False
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
+    """Show what was found on this machine, what libbnb uses of it, and what to do if something is wrong.
+
+    Exit status 1 if libbnb cannot work.
+    """
+    findings = [*_package(), *_library(), *_cpu(), *_gpu(), *_environment(), *_packages()]
+    broken = any(finding.is_error for finding in findings)
+    if as_json:
+        print_json({"ok": not broken, "findings": [asdict(finding) for finding in findings]})
+    else:
+        _print(findings)
+    if broken:
+        raise typer.Exit(1)
+
+
+def _print(findings: list[Finding]) -> None:
+    rows = table("what", "found")
+    rows.columns[1].justify, rows.columns[1].no_wrap = "left", False
+    for finding in findings:
+        rows.add_row(finding.topic, finding.found)
+    out.print(rows)
+    out.print()
+    advice = [finding for finding in findings if finding.advice]
+    for finding in advice:
+        out.print(f"{'ERROR' if finding.is_error else 'note'}: {finding.advice}", markup=False, soft_wrap=True)
+    if not advice:
+        out.print("Nothing to do.")
+
+
+def _package() -> list[Finding]:
+    where = Path(libbnb.__file__).parent
+    copies = sorted({entry for entry in map(Path, sys.path) if (entry / "libbnb" / "_native.py").exists()})
+    advice = ""
+    if len(copies) > 1:
+        others = ", ".join(str(path) for path in copies if path / "libbnb" != where)
+        advice = f"libbnb is installed more than once; {where} is used, not {others}: uninstall the others"
+    return [
+        Finding("libbnb", f"{libbnb.__version__} in {where}", advice),
+        Finding("Python", f"{platform.python_version()} ({platform.python_implementation()}) on {platform.platform()}"),
+    ]
+
+
+def _library() -> list[Finding]:
+    try:
+        info = libbnb.info()
+    except libbnb.Error as error:
+        return [Finding("library", "cannot be loaded", str(error), is_error=True)]
+    findings = [
+        Finding("library", f"{info['library']} (version {info['library_version']}, ABI {info['abi_version']})"),
+        Finding("  chosen because", info["chosen_by"]),
+        Finding("  backends", ", ".join(f"{row['name']} ({row['devices']} device)" for row in info["backends"])),
+    ]
+    for name, reason in info["skipped"].items():
+        findings.append(Finding(f"  {name} library", f"not used: {reason}"))
+    if info["isa"] is None:
+        advice = f"BNB_CPU_ISA is {os.environ.get('BNB_CPU_ISA')!r}: {info['isa_reason']}; correct or unset it"
+        return [*findings, Finding("instruction set", "none", advice, is_error=True)]
+    findings.append(Finding("instruction set", f"{info['isa']}: {info['isa_reason']}"))
+    isas = ", ".join(row["name"] + ("" if row["available"] else " (not on this CPU)") for row in info["isas"])
+    findings.append(Finding("  in the library", isas))
+    return [*findings, _threads(info["num_threads"]), _self_test()]
+
+
+def _threads(threads: int) -> Finding:
+    cpus = os.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cpus
+    advice = ""
+    if threads > allowed:
+        advice = f"{threads} threads on {allowed} usable CPUs only get in each other's way: lower BNB_NUM_THREADS"
+    return Finding("threads", f"{threads} of {cpus} CPUs ({allowed} usable by this process)", advice)
+
+
+def _self_test() -> Finding:
+    """NF4 there and back on data whose error is known: at most half the widest gap between two values of the format."""
+    weights = np.linspace(-1, 1, 64 * 64, dtype=np.float32).reshape(64, 64)
+    back = libbnb.dequantize_4bit(*libbnb.quantize_4bit(weights, quant_type="nf4"))
+    if float(np.abs(back - weights).max()) < 0.16:
+        return Finding("self-test", "NF4 there and back: right")
+    return Finding("self-test", "wrong numbers", "libbnb computes wrong numbers here: please report it", is_error=True)
+
+
+def _cpu() -> list[Finding]:
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
+    present = set((fields.get("flags") or fields.get("Features") or "").split())
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    findings = [Finding("CPU", f"{name} ({platform.machine()})")]
+    if present:
+        findings.append(
+            Finding("  features", " ".join(flag for flag in _FLAGS if flag in present) or "none libbnb uses")
+        )
+    return findings
+
+
+def _gpu() -> list[Finding]:
+    nodes = sorted(glob.glob("/dev/nvidia[0-9]*"))
+    found = ", ".join(nodes) if nodes else "ROCm (/dev/kfd)" if os.path.exists("/dev/kfd") else ""
+    if not found and not shutil.which("nvidia-smi"):
+        return [Finding("GPU", "none found")]
+    used = _backend_names()
+    if used & {"cuda", "hip", "metal"}:
+        return [Finding("GPU", found or "nvidia-smi is installed")]
+    return [
+        Finding("GPU", found or "nvidia-smi is installed", "there is a GPU, but the library in use has the CPU only")
+    ]
+
+
+def _backend_names() -> set[str]:
+    try:
+        return {str(row["name"]) for row in libbnb.info()["backends"]}
+    except libbnb.Error:
+        return set()
+
+
+def _environment() -> list[Finding]:
+    findings = [Finding("environment", f"{name}={os.environ[name]}") for name in _VARIABLES if name in os.environ]
+    if "BNB_CPU_ISA" in os.environ:
+        findings.append(Finding("", "", "BNB_CPU_ISA caps the instruction set: unset it for full speed"))
+    return [finding for finding in findings if finding.topic or finding.advice]
+
+
+def _packages() -> list[Finding]:
+    findings: list[Finding] = []
+    for name in _PACKAGES:
+        try:
+            findings.append(Finding(name, importlib.metadata.version(name), _about(name)))
+        except importlib.metadata.PackageNotFoundError:
+            findings.append(Finding(name, "not installed"))
+    return findings
+
+
+def _about(name: str) -> str:
+    version = importlib.metadata.version(name)
+    if name == "bitsandbytes" and tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < (0, 45):
+        return f"bitsandbytes {version} cannot read int8 checkpoints of today's transformers: update it"
+    return ""
