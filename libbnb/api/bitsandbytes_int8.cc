@@ -24,8 +24,7 @@ bnb_status stats(const char *function, const bnb_fp16 *A, float *row_stats, floa
   View c, outliers;
   if (col_stats) c = check.output("col_stats", col_tensor.get(), bit(DType::kF32));
   if (row_outliers) outliers = check.output("nnz_count_row", outlier_tensor.get(), bit(DType::kI32));
-  return check.run(&Backend::int8_stats, {a.dtype, a.data, rows, cols, threshold, r.data, c.data, outliers.data},
-                   stream);
+  return check.run(&Backend::int8_stats, {a.data, rows, cols, threshold, r.data, c.data, outliers.data}, stream);
 }
 
 }  // namespace
@@ -63,7 +62,6 @@ bnb_status cdouble_rowcol_quant(const bnb_fp16 *A, const float *row_stats, const
   const View by_row = check.output("out_row", out_row_tensor.get(), bit(DType::kI8));
   const View by_col = check.output("out_col", out_col_tensor.get(), bit(DType::kI8));
   QuantizeInt8SparseArgs args{"cdouble_rowcol_quant",
-                              a.dtype,
                               a.data,
                               rows,
                               cols,

@@ -15,8 +15,7 @@ struct NearestCodeArgs {
 };
 
 struct Int8StatsArgs {
-  DType dtype;    // of a: a float dtype
-  const void *a;  // [rows, cols]
+  const void *a;  // fp16 [rows, cols]
   int64_t rows, cols;
   float threshold;     // 0: no outliers
   void *row_stats;     // fp32 [rows]
@@ -26,8 +25,7 @@ struct Int8StatsArgs {
 
 struct QuantizeInt8SparseArgs {
   const char *caller;  // named in errors that only the data can show
-  DType dtype;         // of a: a float dtype of 16 bits
-  const void *a;       // [rows, cols]
+  const void *a;       // fp16 [rows, cols]
   int64_t rows, cols;
   float threshold;
   const void *row_stats;    // fp32 [rows]
@@ -37,7 +35,7 @@ struct QuantizeInt8SparseArgs {
   const void *row_offsets;  // int32 [rows + 1]: where the outliers of a row start below; NULL: no sparse output
   void *row_indices;        // int32 [row_offsets[rows]]
   void *col_indices;        // int32, likewise
-  void *values;             // of dtype, likewise
+  void *values;             // fp16, likewise
 };
 
 struct EstimateQuantilesArgs {

@@ -8,10 +8,10 @@
 namespace bnb::cpu {
 namespace {
 
-// Number of midpoints strictly below x, by halving; NaN gives 0.
+// Number of midpoints strictly below x, by halving and without a branch; NaN gives 0.
 uint8_t nearest(const float *midpoints, float x) {
-  int code = 0;
-  for (int step = 128; step; step >>= 1) code += x > midpoints[code + step - 1] ? step : 0;
+  uint32_t code = 0;
+  for (int bit = 7; bit >= 0; --bit) code |= uint32_t(x > midpoints[code + (1u << bit) - 1]) << bit;
   return uint8_t(code);
 }
 
