@@ -59,8 +59,7 @@ void int8_quantize_rows(const QuantizeInt8Args &args, int64_t begin, int64_t end
     for (int64_t row = begin; row < end; ++row) {
       const float absmax = load<float>(args.row_stats, row);
       for (int64_t col = 0; col < args.cols; ++col) {
-        const bool dropped = args.outlier_cols && args.outlier_cols[col];
-        args.out[row * args.cols + col] = dropped ? int8_t(0) : encode(a.inlier(row, col), absmax);
+        args.out[row * args.cols + col] = encode(a.inlier(row, col), absmax);
       }
     }
   });

@@ -34,14 +34,23 @@ BNB_INLINE Ints inlier_magnitude(Floats x, Mask outlier) { return select_int(out
 template <typename Tag>
 BNB_INLINE uint32_t largest_inlier(const char *a, int64_t cols, Floats threshold, uint8_t *outlier_cols) {
   Ints largest = splat_int(0);
-  const auto see = [&](Floats x, int64_t col) {
+  const auto see = [&](Floats x) {
     const Mask outlier = greater_equal(abs(x), threshold);
     largest = max_uint(largest, inlier_magnitude(x, outlier));
+    return outlier;
+  };
+  const auto mark = [&](Mask outlier, int64_t col) {
     if (outlier_cols && any(outlier)) mark_columns(outlier_cols + col, mask_bits(outlier));
   };
+  const auto at = [&](int64_t col) { return see(load<Tag>(a + col * kSizeOf<Tag>)); };
   int64_t col = 0;
-  for (; col + kLanes <= cols; col += kLanes) see(load<Tag>(a + col * kSizeOf<Tag>), col);
-  if (col < cols) see(load_some<Tag>(a + col * kSizeOf<Tag>, cols - col), col);  // what is missing is no outlier
+  for (; col + kGroup <= cols; col += kGroup) {
+    const Mask m[] = {at(col), at(col + kLanes), at(col + 2 * kLanes), at(col + 3 * kLanes)};
+    if (!any(either(either(m[0], m[1]), either(m[2], m[3])))) continue;
+    for (int i = 0; i < 4; ++i) mark(m[i], col + i * kLanes);
+  }
+  for (; col + kLanes <= cols; col += kLanes) mark(at(col), col);
+  if (col < cols) mark(see(load_some<Tag>(a + col * kSizeOf<Tag>, cols - col)), col);  // what is missing is no outlier
   return reduce_max_uint(largest);
 }
 
@@ -75,31 +84,27 @@ BNB_INLINE void with_encoder(float absmax, const Body &body) {
   }
 }
 
-// What becomes 0 in a row: nothing, its outliers, or the marked columns, among which are those of all outliers.
-struct DropNothing {
-  BNB_INLINE DropNothing from(int64_t) const { return {}; }
-  BNB_INLINE Ints operator()(Ints code, Floats, int64_t) const { return code; }
-  BNB_INLINE Ints some(Ints code, Floats, int64_t, int64_t) const { return code; }
+// The codes of what is no outlier, and 0: two ways to say it, the first where there are none.
+struct KeepAll {
+  BNB_INLINE Ints operator()(Ints code, Floats) const { return code; }
 };
 struct DropOutliers {
   Floats threshold;
-  BNB_INLINE DropOutliers from(int64_t) const { return *this; }
-  BNB_INLINE Ints operator()(Ints code, Floats x, int64_t) const {
+  BNB_INLINE Ints operator()(Ints code, Floats x) const {
     return select_int(greater_equal(abs(x), threshold), splat_int(0), code);
-  }
-  BNB_INLINE Ints some(Ints code, Floats x, int64_t col, int64_t) const { return (*this)(code, x, col); }
-};
-struct DropColumns {
-  const uint8_t *marks;
-  BNB_INLINE DropColumns from(int64_t col) const { return {marks + col}; }
-  BNB_INLINE Ints kept(Ints code, Ints mark) const { return select_int(equal_int(mark, splat_int(0)), code, splat_int(0)); }
-  BNB_INLINE Ints operator()(Ints code, Floats, int64_t col) const { return kept(code, load_uint8(marks + col)); }
-  BNB_INLINE Ints some(Ints code, Floats, int64_t col, int64_t count) const {
-    return kept(code, load_uint8_some(marks + col, count));
   }
 };
 
-// encode(x, i) and then drop(code, x, i) for i in [0, count).
+template <typename Body>
+BNB_INLINE void with_drop(float threshold, const Body &body) {
+  if (threshold > 0.0f) {
+    body(DropOutliers{splat(threshold)});
+  } else {
+    body(KeepAll{});
+  }
+}
+
+// out[i] = encode(x[i], i), where `encode_some` knows how many lanes count.
 template <typename Tag, typename Encode, typename EncodeSome>
 BNB_INLINE void encode_row(const char *a, int64_t count, const Encode &encode, const EncodeSome &encode_some, char *out) {
   const auto codes = [&](int64_t i) { return encode(load<Tag>(a + i * kSizeOf<Tag>), i); };
@@ -113,10 +118,10 @@ BNB_INLINE void encode_row(const char *a, int64_t count, const Encode &encode, c
   store_int8_some(out + i, encode_some(x, i, count - i), count - i);
 }
 
-// Calls body(row, col, count, to) for the parts of rows that make up items [begin, end) of a compact matrix of `cols` columns;
-// the items of a part go to `to`.
+// Calls body(row, col, count, to) for the parts of rows that make up rows [begin, end) of a compact output: it writes `count` items
+// of this row, from `col` on, to `to`.
 template <int64_t kItemSize, typename Body>
-BNB_INLINE void write_rows(void *out, int64_t rows, int64_t cols, int64_t begin_row, int64_t end_row, const Body &body) {
+BNB_INLINE void write_rows(void *out, int64_t rows, int64_t cols, int64_t begin, int64_t end, const Body &body) {
   const int64_t row_bytes = cols * kItemSize;
   const auto produce = [&](int64_t first_byte, int64_t last_byte, char *to) {
     const int64_t start = first_byte / kItemSize;
@@ -124,24 +129,23 @@ BNB_INLINE void write_rows(void *out, int64_t rows, int64_t cols, int64_t begin_
       body(row, first - row * cols, last - first, to + (first - start) * kItemSize);
     });
   };
-  write_output(out, rows * row_bytes, begin_row * row_bytes, end_row * row_bytes, produce);
+  write_output(out, rows * row_bytes, begin * row_bytes, end * row_bytes, produce);
 }
 
 template <typename Tag, typename Drop>
-void quantize_rows(const QuantizeInt8Args &args, const Drop &drop_in_matrix, int64_t begin, int64_t end) {
+void quantize_rows(const QuantizeInt8Args &args, const Drop &drop, int64_t begin, int64_t end) {
   write_rows<1>(args.out, args.rows, args.cols, begin, end, [&](int64_t row, int64_t col, int64_t count, char *to) {
     const char *a = static_cast<const char *>(args.a) + (row * args.row_stride + col) * kSizeOf<Tag>;
-    const Drop drop = drop_in_matrix.from(col);
     with_encoder(bnb::load<float>(args.row_stats, row), [&](const auto &encode) {
       encode_row<Tag>(
-          a, count, [&](Floats x, int64_t i) { return drop(encode(x), x, i); },
-          [&](Floats x, int64_t i, int64_t some) { return drop.some(encode(x), x, i, some); }, to);
+          a, count, [&](Floats x, int64_t) { return drop(encode(x), x); },
+          [&](Floats x, int64_t, int64_t) { return drop(encode(x), x); }, to);
     });
   });
 }
 
-// Columns are worked on in strips whose statistics, or scales, stay in the first-level cache.
-constexpr int64_t kStrip = 1024;
+// Columns are worked on in strips whose statistics, or scales, stay in the cache.
+constexpr int64_t kStrip = 4096;
 
 template <typename Tag, typename Magnitude>
 BNB_INLINE void col_stats_of_strip(const QuantizeInt8Args &args, int64_t begin, int64_t count, const Magnitude &magnitude) {
@@ -173,41 +177,46 @@ BNB_INLINE void col_stats_of_strip(const QuantizeInt8Args &args, int64_t begin, 
 }
 
 // One column of rows [begin, end) whose absmax is not ordinary, element by element.
-template <typename Tag>
-void quantize_rare_column(const QuantizeInt8Args &args, int64_t col, int64_t begin, int64_t end) {
+template <typename Tag, typename Drop>
+void quantize_rare_column(const QuantizeInt8Args &args, const Drop &drop, int64_t col, int64_t begin, int64_t end) {
   const RareRow encode{bnb::load<float>(args.col_stats, col)};
-  const Floats threshold = splat(args.threshold);
   for (int64_t row = begin; row < end; ++row) {
-    const char *a = static_cast<const char *>(args.a) + (row * args.row_stride + col) * kSizeOf<Tag>;
-    const Floats x = load_some<Tag>(a, 1);
-    const Ints code = args.threshold > 0.0f ? DropOutliers{threshold}(encode(x), x, 0) : encode(x);
-    store_int8_some(args.out_col + row * args.cols + col, code, 1);
+    const Floats x = load_some<Tag>(static_cast<const char *>(args.a) + (row * args.row_stride + col) * kSizeOf<Tag>, 1);
+    store_int8_some(args.out_col + row * args.cols + col, drop(encode(x), x), 1);
   }
+}
+
+// 127 / absmax of some columns, or 0 where that is not ordinary; whether any of those has elements other than zero.
+BNB_INLINE bool scales_of(const char *col_stats, int64_t count, float *scales) {
+  bool rare = false;
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const int64_t some = count - i < kLanes ? count - i : kLanes;
+    const Floats absmax = load_some<F32>(col_stats + i * 4, some), scale = div(splat(127.0f), absmax);
+    const Mask ordinary = both(greater(scale, splat(0.0f)), greater(splat(formats::float_from_bits(kInfinityBits)), scale));
+    store<F32>(scales + i, select(ordinary, scale, splat(0.0f)));
+    rare = rare || mask_bits(either(ordinary, equal(absmax, splat(0.0f)))) != mask_bits(first_lanes(kLanes));
+  }
+  return rare;
 }
 
 template <typename Tag, typename Drop>
 void quantize_strip(const QuantizeInt8Args &args, const Drop &drop, int64_t strip, int64_t count, int64_t begin, int64_t end) {
   alignas(64) float scales[kStrip];
-  bool rare = false;
-  for (int64_t i = 0; i < count; ++i) {
-    const float absmax = bnb::load<float>(args.col_stats, strip + i);
-    scales[i] = 127.0f / absmax;
-    if (is_ordinary(scales[i])) continue;
-    scales[i] = 0.0f;
-    rare = rare || absmax != 0.0f;  // whose elements are zeros
-  }
+  const bool rare = scales_of(static_cast<const char *>(args.col_stats) + strip * 4, count, scales);
   for (int64_t row = begin; row < end; ++row) {
-    const char *a = static_cast<const char *>(args.a) + (row * args.row_stride + strip) * kSizeOf<Tag>;
-    const auto encode = [&](Floats x, Floats scale) { return drop(round_int(mul(x, scale)), x, 0); };
-    encode_row<Tag>(
-        a, count, [&](Floats x, int64_t i) { return encode(x, load<F32>(scales + i)); },
-        [&](Floats x, int64_t i, int64_t some) { return encode(x, load_some<F32>(scales + i, some)); },
-        reinterpret_cast<char *>(args.out_col) + row * args.cols + strip);
+    const int64_t start = row * args.cols + strip;
+    write_output(args.out_col, args.rows * args.cols, start, start + count, [&](int64_t first, int64_t last, char *to) {
+      const char *a = static_cast<const char *>(args.a) + (row * args.row_stride + strip + first - start) * kSizeOf<Tag>;
+      const float *scale = scales + (first - start);
+      const auto encode = [&](Floats x, Floats s) { return drop(round_int(mul(x, s)), x); };
+      encode_row<Tag>(
+          a, last - first, [&](Floats x, int64_t i) { return encode(x, load<F32>(scale + i)); },
+          [&](Floats x, int64_t i, int64_t some) { return encode(x, load_some<F32>(scale + i, some)); }, to);
+    });
   }
-  if (!rare) return;
-  for (int64_t i = 0; i < count; ++i) {
+  for (int64_t i = 0; rare && i < count; ++i) {
     const float absmax = bnb::load<float>(args.col_stats, strip + i);
-    if (absmax != 0.0f && !is_ordinary(127.0f / absmax)) quantize_rare_column<Tag>(args, strip + i, begin, end);
+    if (absmax != 0.0f && scales[i] == 0.0f) quantize_rare_column<Tag>(args, drop, strip + i, begin, end);
   }
 }
 
@@ -280,24 +289,18 @@ void int8_col_stats(const QuantizeInt8Args &args, int64_t begin, int64_t end) {
 
 void int8_quantize_rows(const QuantizeInt8Args &args, int64_t begin, int64_t end) {
   with_float(args.dtype, [&](auto tag) {
-    using Tag = decltype(tag);
-    if (args.outlier_cols) return quantize_rows<Tag>(args, DropColumns{args.outlier_cols}, begin, end);
-    if (args.threshold > 0.0f) return quantize_rows<Tag>(args, DropOutliers{splat(args.threshold)}, begin, end);
-    quantize_rows<Tag>(args, DropNothing{}, begin, end);
+    with_drop(args.threshold, [&](const auto &drop) { quantize_rows<decltype(tag)>(args, drop, begin, end); });
   });
 }
 
 void int8_quantize_cols(const QuantizeInt8Args &args, int64_t begin, int64_t end) {
   with_float(args.dtype, [&](auto tag) {
-    using Tag = decltype(tag);
-    for (int64_t strip = 0; strip < args.cols; strip += kStrip) {
-      const int64_t count = args.cols - strip < kStrip ? args.cols - strip : kStrip;
-      if (args.threshold > 0.0f) {
-        quantize_strip<Tag>(args, DropOutliers{splat(args.threshold)}, strip, count, begin, end);
-      } else {
-        quantize_strip<Tag>(args, DropNothing{}, strip, count, begin, end);
+    with_drop(args.threshold, [&](const auto &drop) {
+      for (int64_t strip = 0; strip < args.cols; strip += kStrip) {
+        const int64_t count = args.cols - strip < kStrip ? args.cols - strip : kStrip;
+        quantize_strip<decltype(tag)>(args, drop, strip, count, begin, end);
       }
-    }
+    });
   });
 }
 

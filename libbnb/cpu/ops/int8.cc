@@ -2,40 +2,61 @@
 // LLM.int8() quantization on the CPU.
 #include <cstring>
 
-#include "cpu/ops/ops.h"
+#include "cpu/ops/quantize.h"
 
 namespace bnb::cpu {
 namespace {
 
-constexpr int64_t kColumnsPerStrip = 64;
+// Writes col_stats. A thread takes columns that lie beside each other, the more the better for its reads of memory, but leaves
+// some for the others.
+void all_col_stats(const Kernels &kernels, const QuantizeInt8Args &args) {
+  constexpr int64_t kLineOfColumns = 64, kWidest = 4096;
+  const int64_t share = ceil_div(ceil_div(args.cols, bnb_get_num_threads()), kLineOfColumns) * kLineOfColumns;
+  parallel_for(args.cols, args.rows * float_size(args.dtype), share < kWidest ? share : kWidest,
+               [&](int64_t begin, int64_t end) { kernels.int8_col_stats(args, begin, end); });
+}
+
+// Zeros in the marked columns of `out`. Few of them are written one by one; for many, every line is touched anyway.
+void drop_columns(const QuantizeInt8Args &args) {
+  constexpr int64_t kItemsOfLine = 64;
+  int64_t marked = 0;
+  for (int64_t col = 0; col < args.cols; ++col) marked += args.outlier_cols[col];
+  if (marked == 0) return;
+  parallel_for(args.rows, args.cols, 1, [&](int64_t begin, int64_t end) {
+    if (marked < args.cols / kItemsOfLine) {
+      for (int64_t col = 0; col < args.cols; ++col) {
+        for (int64_t row = begin; args.outlier_cols[col] && row < end; ++row) args.out[row * args.cols + col] = 0;
+      }
+    } else {
+      for (int64_t row = begin; row < end; ++row) {
+        int8_t *out = args.out + row * args.cols;
+        for (int64_t col = 0; col < args.cols; ++col) out[col] = int8_t(out[col] & (args.outlier_cols[col] - 1));
+      }
+    }
+  });
+}
 
 }  // namespace
 
 bnb_status quantize_int8(const QuantizeInt8Args &args, Queue) {
   const Kernels *kernels = active_kernels();
   if (!kernels) return BNB_ERROR_INVALID_ARGUMENT;
-  const int64_t row_bytes = args.cols * (float_size(args.dtype) + 1);
   if (args.outlier_cols) std::memset(args.outlier_cols, 0, size_t(args.cols));
+  if (args.out_col) all_col_stats(*kernels, args);
 
-  if (args.outlier_cols && args.threshold > 0.0f) {  // all rows must have spoken before the first can be written
-    parallel_for(args.rows, row_bytes, 1, [&](int64_t begin, int64_t end) { kernels->int8_row_stats(args, begin, end); });
-    parallel_for(args.rows, row_bytes, 1,
-                 [&](int64_t begin, int64_t end) { kernels->int8_quantize_rows(args, begin, end); });
-  } else {  // a row is still in the cache when its scale is known
-    parallel_for(args.rows, row_bytes, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) {
-        kernels->int8_row_stats(args, row, row + 1);
-        kernels->int8_quantize_rows(args, row, row + 1);
-      }
-    });
-  }
-
-  if (args.out_col) {
-    parallel_for(args.cols, args.rows * float_size(args.dtype), kColumnsPerStrip,
-                 [&](int64_t begin, int64_t end) { kernels->int8_col_stats(args, begin, end); });
-    parallel_for(args.rows, row_bytes, 1,
-                 [&](int64_t begin, int64_t end) { kernels->int8_quantize_cols(args, begin, end); });
-  }
+  // Rows are read once more while they are in the cache. All of them have to be seen before it is known which columns are to be
+  // dropped: that is done in the end, in `out`.
+  const int64_t out_bytes = args.out_col ? 2 : 1, together = out_bytes * kElementsTogether;
+  const int64_t step = args.cols < together ? together / (args.cols ? args.cols : 1) : 1;
+  parallel_for(args.rows, args.cols * (float_size(args.dtype) + out_bytes), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t first = begin; first < end; first += step) {
+      const int64_t last = end - first < step ? end : first + step;
+      kernels->int8_row_stats(args, first, last);
+      kernels->int8_quantize_rows(args, first, last);
+      if (args.out_col) kernels->int8_quantize_cols(args, first, last);
+    }
+  });
+  if (args.outlier_cols && args.threshold > 0.0f) drop_columns(args);
   return BNB_OK;
 }
 
