@@ -51,7 +51,7 @@ def _open(path: str, why: str) -> Any:
         raise LoadError(f"{why}: cannot load {path}: {error}") from error
     try:
         version = library.bnb_abi_version()
-    except AttributeError as error:
+    except (AttributeError, ffi.error) as error:
         raise LoadError(f"{why}: {path} is not a libbnb: it has no bnb_abi_version") from error
     if version != library.BNB_ABI_VERSION:
         raise LoadError(f"{why}: {path} has ABI version {version}, this package needs {library.BNB_ABI_VERSION}")
@@ -202,7 +202,7 @@ class Frame:
         self.nested = ffi.new("bnb_nested *")
 
 
-_frames: list[Frame] = []
+frames: list[Frame] = []
 _write_view = _VIEW.pack_into
 
 
@@ -212,7 +212,10 @@ def call(function: Any, stream: Any, *arguments: Any) -> None:
     `arguments` are the C arguments but for the stream, in order: a `View` for every tensor, `None` for a NULL tensor, a
     `Nested`, or a number. The arrays behind the views must be kept alive by the caller.
     """
-    frame = _frames.pop() if _frames else Frame()
+    try:
+        frame = frames.pop()
+    except IndexError:
+        frame = Frame()
     buffer = frame.buffer
     tensors = frame.tensors
     values: list[Any] = []
@@ -228,7 +231,7 @@ def call(function: Any, stream: Any, *arguments: Any) -> None:
             argument, used = _write_nested(frame, argument, used)
         values.append(argument)
     status = function(*values, stream)
-    _frames.append(frame)
+    frames.append(frame)
     if status:
         fail(status)
 

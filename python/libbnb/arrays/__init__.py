@@ -10,7 +10,7 @@ import numpy as np
 
 from libbnb._native import NULL, View
 from libbnb.arrays.base import CPU, Array, ArrayKind, as_matrix, rows_and_cols
-from libbnb.arrays.numpy_kind import NumpyKind, has_buffer
+from libbnb.arrays.numpy_kind import NumpyKind, has_buffer, offers
 
 __all__ = ["CPU", "NUMPY", "Array", "ArrayKind", "as_matrix", "kind_of", "rows_and_cols", "stream_of"]
 
@@ -48,9 +48,9 @@ def _classify(array: Array, name: str) -> ArrayKind:
         return _library("jax")
     if mlx is not None and isinstance(array, mlx.array):
         return _library("mlx")
-    if hasattr(array, "__array_interface__"):
+    if offers(array, "__array_interface__"):
         return NUMPY
-    if hasattr(array, "__dlpack__") and hasattr(array, "__dlpack_device__"):
+    if offers(array, "__dlpack__"):
         return _dlpack_kind(array)
     if not isinstance(array, str) and has_buffer(array):
         return NUMPY

@@ -88,11 +88,11 @@ class NumpyKind(ArrayKind):
             raise TypeError(f"{name} is a masked array, whose mask would be ignored: pass .filled() or .data")
         if isinstance(array, np.ndarray):
             return np.asarray(array)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-        if hasattr(array, "__array_interface__"):  # NumPy's scalars have it, too
+        if offers(array, "__array_interface__"):  # NumPy's scalars have it, too
             return np.asarray(array)
         if has_buffer(array):
             return np.asarray(memoryview(array))
-        if hasattr(array, "__dlpack__"):
+        if offers(array, "__dlpack__"):
             return from_dlpack(array, name)
         raise TypeError(f"{name} is a {type(array).__name__}, must be an array that NumPy can look into, as A is")
 
@@ -161,6 +161,11 @@ def from_dlpack(array: Any, name: str) -> HostArray:
     dtype = numpy_dtype(dtype_name)
     seen_as = dtype if code in _NATIVE_CODES else _ANONYMOUS[dtype.itemsize]
     return np.asarray(_Memory(imported, seen_as.str, dtype.itemsize)).view(dtype)
+
+
+def offers(array: Any, protocol: str) -> bool:
+    """Whether an object has a protocol's attribute; a class has the attributes of its instances, but no memory."""
+    return hasattr(array, protocol) and not isinstance(array, type)
 
 
 def has_buffer(array: Any) -> bool:

@@ -44,6 +44,8 @@ class TorchKind(ArrayKind):
             raise TypeError(f"{name} is a {type(array).__name__}, must be a torch.Tensor as A is")
         if array.layout is not self._torch.strided:
             raise TypeError(f"{name} is a {array.layout} tensor, must be a dense one")
+        if isinstance(array, self._torch._subclasses.FakeTensor):  # torch.compile looks for shapes
+            raise TypeError(f"{name} is a FakeTensor, which has no memory")
 
     def _device(self, device: Any, name: str) -> int:
         if device.type not in self._device_types:
@@ -57,7 +59,7 @@ class TorchKind(ArrayKind):
         device = CPU if tensor.is_cpu else self._device(tensor.device, name)
         try:
             return (tensor.numel(), 0, 1, 1, tensor.data_ptr(), device, word)
-        except RuntimeError as error:  # tensors without memory: those of torch.compile and of functorch
+        except RuntimeError as error:  # those of functorch's transforms, for example
             raise TypeError(f"{name} is a {type(tensor).__name__} without memory of its own: {error}") from error
 
     def read(self, array: Array, name: str) -> tuple[Array, View]:
