@@ -14,7 +14,7 @@
 namespace conformance {
 
 constexpr DLDataType kF32{kDLFloat, 32, 1}, kF16{kDLFloat, 16, 1}, kBF16{kDLBfloat, 16, 1};
-constexpr DLDataType kU8{kDLUInt, 8, 1}, kI8{kDLInt, 8, 1}, kI32{kDLInt, 32, 1};
+constexpr DLDataType kU8{kDLUInt, 8, 1}, kI8{kDLInt, 8, 1}, kI32{kDLInt, 32, 1}, kF64{kDLFloat, 64, 1};
 
 inline int64_t size_of(DLDataType dtype) { return dtype.bits / 8; }
 inline bool is_float(DLDataType dtype) { return dtype.code == kDLFloat || dtype.code == kDLBfloat; }
@@ -38,7 +38,7 @@ struct Tensor {
   DLDataType dtype;
   std::vector<int64_t> shape;
   bool output;
-  Bytes content;           // of an input: all elements, compact
+  Bytes content;           // of an input, or of an output that is updated: all elements, compact
   int64_t row_stride = 0;  // elements from one row of a matrix to the next; 0: compact
   Nan nan = Nan::kSameBits;
 
@@ -74,6 +74,10 @@ struct Call {
   }
   int output(const char *name, DLDataType dtype, std::vector<int64_t> shape, Nan nan = Nan::kSameBits) {
     tensors.push_back({name, dtype, std::move(shape), true, {}, 0, nan});
+    return int(tensors.size()) - 1;
+  }
+  int updated(const char *name, DLDataType dtype, std::vector<int64_t> shape, Bytes content, Nan nan = Nan::kSameBits) {
+    tensors.push_back({name, dtype, std::move(shape), true, std::move(content), 0, nan});
     return int(tensors.size()) - 1;
   }
 };

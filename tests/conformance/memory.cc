@@ -103,7 +103,7 @@ Buffer::~Buffer() {
 
 void Buffer::fill_image(uint8_t *image) const {
   std::memset(image, placement_.filler, size_t(size_));
-  if (tensor_.output || tensor_.content.empty()) return;
+  if (tensor_.content.empty()) return;
   const int64_t row = tensor_.row_elements() * size_of(tensor_.dtype),
                 stride = tensor_.stride() * size_of(tensor_.dtype);
   const int64_t rows = int64_t(tensor_.content.size()) / row;

@@ -13,11 +13,12 @@ namespace conformance {
 inline bool is(DLDataType a, DLDataType b) { return a.code == b.code && a.bits == b.bits; }
 
 inline float value_of(DLDataType dtype, const uint8_t *item) {
-  uint32_t bits = 0;
-  std::memcpy(&bits, item, size_of(dtype) < 4 ? size_t(size_of(dtype)) : 4);
+  uint64_t bits = 0;
+  std::memcpy(&bits, item, size_t(size_of(dtype)));
+  if (is(dtype, kF64)) return float(__builtin_bit_cast(double, bits));
   if (is(dtype, kF16)) return bnb::formats::float_from_fp16(uint16_t(bits));
   if (is(dtype, kBF16)) return bnb::formats::float_from_bf16(uint16_t(bits));
-  return bnb::formats::float_from_bits(bits);
+  return bnb::formats::float_from_bits(uint32_t(bits));
 }
 
 inline bool is_nan(DLDataType dtype, const uint8_t *item) {

@@ -44,13 +44,14 @@ BNB_INLINE States select_states(Mask m, const States &a, const States &b) {
 template <bnb_optimizer kOptimizer>
 BNB_INLINE Ints update_range(const Constants &c, const Place &at, int64_t count) {
   Ints largest = splat_int(0);
+  const bool skips = c.skips();
   for_lanes(count, [&](int64_t i, auto lanes) {
     const Floats g = lanes.load(at.g + i * 4), p = lanes.load(at.p + i * 4);
     const States old = load_states<kOptimizer>(at, i, lanes);
     States s = old;
     const Floats carried = advance<kOptimizer>(c, gradient<kOptimizer>(c, g, p), s);
     Floats to = moved<kOptimizer>(c, p, direction<kOptimizer>(c, s, carried));
-    if (c.skips()) {
+    if (skips) {
       const Mask skip = skipped(c, g);
       s = select_states(skip, old, s);
       to = select(skip, p, to);

@@ -158,6 +158,7 @@ class Kernel {
     const Constants c = c_;  // copies, which stores to the buffers cannot change
     const char *const from_g = g_;
     const char *const from_p = p_;
+    const bool skips = c.skips();
     const Ints magnitude = splat_bits(kMagnitude);
     for_lanes(chunk.count, [&](int64_t i, auto lanes) {
       const Floats g = lanes.load(from_g + i * 4);
@@ -165,7 +166,7 @@ class Kernel {
       States s = old;
       const Floats p = Is::kDecoupled ? g : lanes.load(from_p + i * 4);
       const Floats carried = advance<kOptimizer>(c, gradient<kOptimizer>(c, g, p), s);
-      if (c.skips()) {
+      if (skips) {
         const Mask skip = skipped(c, g);
         s = {select(skip, old.first, s.first), select(skip, old.second, s.second), select(skip, old.slow, s.slow)};
         largest.any_kept = largest.any_kept || any(but_not(lanes.mask(), skip));
@@ -179,43 +180,54 @@ class Kernel {
       if constexpr (Is::kSlow) largest.slow = max_uint(largest.slow, lanes.only(and_int(bits(s.slow), magnitude)));
       largest.g = max_uint(largest.g, and_int(bits(g), magnitude));
     });
-    if (!c.skips()) largest.any_kept = true;
+    if (!skips) largest.any_kept = true;
     *all = largest;
   }
 
-  template <typename Lanes>
-  BNB_INLINE void move(int64_t i, const States &s, const Lanes &lanes) {
-    const Floats p = lanes.load(p_ + i * 4);
-    Floats to = moved<kOptimizer>(c_, p, direction<kOptimizer>(c_, s, carried_at(i, lanes)));
-    if (c_.skips()) to = select(skipped(c_, lanes.load(g_ + i * 4)), p, to);
-    lanes.store(p_ + i * 4, to);
-  }
+  // The parameters' part of the second half. Lives outside of the kernel, so that stores to the buffers cannot change it.
+  struct Mover {
+    const Constants c;
+    const char *const g;
+    char *const p;
+    const bool skips;
+
+    template <typename Lanes>
+    BNB_INLINE void operator()(int64_t i, const States &s, Floats carried, const Lanes &lanes) const {
+      const Floats from = lanes.load(p + i * 4);
+      Floats to = moved<kOptimizer>(c, from, direction<kOptimizer>(c, s, carried));
+      if (skips) to = select(skipped(c, lanes.load(g + i * 4)), from, to);
+      lanes.store(p + i * 4, to);
+    }
+  };
 
   // The second half.
   BNB_INLINE void finish_chunk(const Chunk &chunk, const Absmax &absmax) {
+    const Mover move{c_, g_, p_, c_.skips()};
     const bool usual = ordinary(absmax.first) && !args_.search1->dense &&
                        (!Is::kSecond || (ordinary(absmax.second) && !args_.search2->dense)) &&
                        (!Is::kSlow || ordinary(absmax.slow));
     if (usual) {
-      move_and_encode(chunk, absmax);
+      move_and_encode(chunk, absmax, move);
     } else {
-      for_lanes(chunk.count, [&](int64_t i, auto lanes) { move(i, states_at(i, lanes), lanes); });
+      for_lanes(chunk.count, [&](int64_t i, auto lanes) { move(i, states_at(i, lanes), carried_at(i, lanes), lanes); });
       encode(buffers_.first, chunk.count, absmax.first, *args_.search1, codes1(chunk.first));
       if constexpr (Is::kSecond) encode(buffers_.second, chunk.count, absmax.second, *args_.search2, codes2(chunk.first));
       if constexpr (Is::kSlow) encode(buffers_.slow, chunk.count, absmax.slow, *args_.search1, codes1(args_.n + chunk.first));
     }
     store_from_fp32(args_.p_dtype, args_.p, chunk.first, chunk.count, buffers_.p);
   }
-  BNB_INLINE void move_and_encode(const Chunk &chunk, const Absmax &absmax) {
+  BNB_INLINE void move_and_encode(const Chunk &chunk, const Absmax &absmax, const Mover &move) {
     const NearestByBucket nearest1{*args_.search1}, nearest2{*args_.search2};
     const Ordinary first{splat(1.0f / absmax.first)}, second{splat(1.0f / absmax.second)}, slow{splat(1.0f / absmax.slow)};
     uint8_t *const codes_first = codes1(chunk.first);
+    uint8_t *const codes_second = Is::kSecond ? codes2(chunk.first) : nullptr;
+    uint8_t *const codes_slow = Is::kSlow ? codes1(args_.n + chunk.first) : nullptr;
     for_lanes(chunk.count, [&](int64_t i, auto lanes) {
       const States s = states_at(i, lanes);
-      move(i, s, lanes);
+      move(i, s, carried_at(i, lanes), lanes);
       lanes.store_code(codes_first + i, nearest1(first(s.first)));
-      if constexpr (Is::kSecond) lanes.store_code(codes2(chunk.first + i), nearest2(second(s.second)));
-      if constexpr (Is::kSlow) lanes.store_code(codes1(args_.n + chunk.first + i), nearest1(slow(s.slow)));
+      if constexpr (Is::kSecond) lanes.store_code(codes_second + i, nearest2(second(s.second)));
+      if constexpr (Is::kSlow) lanes.store_code(codes_slow + i, nearest1(slow(s.slow)));
     });
   }
 

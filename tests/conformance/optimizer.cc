@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: MIT
+// coptimizer_update_32bit and coptimizer_update_8bit.
+#include <memory>
+
+#include "codes.h"
+#include "samples.h"
+#include "sizes.h"
+#include "suite.h"
+
+using namespace conformance;
+
+namespace {
+
+struct Optimizer {
+  const char *name;
+  bnb_optimizer value;
+  bool second;
+  int64_t averages;
+  bool first_is_positive;  // state1 holds squares
+};
+constexpr Optimizer kOptimizers[] = {
+    {"adam", BNB_ADAM, true, 1, false},        {"momentum", BNB_MOMENTUM, false, 1, false},
+    {"rmsprop", BNB_RMSPROP, false, 1, true},  {"lars", BNB_LARS, false, 1, false},
+    {"adagrad", BNB_ADAGRAD, false, 1, true},  {"lion", BNB_LION, false, 1, false},
+    {"ademamix", BNB_ADEMAMIX, true, 2, false}, {"lamb", BNB_LAMB, true, 1, false}};
+
+struct Options {
+  const char *name;
+  bnb_optimizer_config config;  // without the optimizer
+  int64_t step = 7;
+  double param_norm = 0.0;
+  float scale = 0.0f;      // not 0: given as a tensor
+  float found_inf = 0.0f;  // before the call
+};
+
+bnb_optimizer_config plain() {
+  bnb_optimizer_config config{};
+  config.lr = 1e-3;
+  config.beta1 = 0.9;
+  config.beta2 = 0.999;
+  config.beta3 = 0.9999;
+  config.alpha = 5.0;
+  config.eps = 1e-8;
+  config.gnorm_scale = 1.0;
+  return config;
+}
+
+std::vector<Options> all_options() {
+  std::vector<Options> all;
+  const auto add = [&](const char *name, const std::function<void(Options &)> &change) {
+    Options options{name, plain()};
+    change(options);
+    all.push_back(options);
+  };
+  add("plain", [](Options &) {});
+  add("first_step", [](Options &o) { o.step = 1; });
+  add("decay", [](Options &o) { o.config.weight_decay = 0.1, o.config.gnorm_scale = 0.37; });
+  add("no_eps", [](Options &o) { o.config.eps = 0.0, o.step = 100000; });
+  add("scale", [](Options &o) { o.config.gnorm_scale = -1.0, o.scale = 0.125f; });
+  add("overflow", [](Options &o) { o.config.gnorm_scale = 1e300, o.config.lr = 1e30, o.config.weight_decay = 1e20; });
+  add("no_betas", [](Options &o) { o.config.beta1 = o.config.beta2 = o.config.beta3 = 0.0; });
+  add("skip_zeros", [](Options &o) { o.config.skip_zeros = 1, o.config.weight_decay = 0.01; });
+  add("skip_elements", [](Options &o) { o.config.nonfinite = BNB_NONFINITE_SKIP_ELEMENT; });
+  add("skip_both", [](Options &o) {
+    o.config.nonfinite = BNB_NONFINITE_SKIP_ELEMENT;
+    o.config.skip_zeros = 1;
+    o.config.max_unorm = 0.01;
+  });
+  add("skip_step", [](Options &o) { o.config.nonfinite = BNB_NONFINITE_SKIP_STEP; });
+  add("step_is_skipped", [](Options &o) { o.config.nonfinite = BNB_NONFINITE_SKIP_STEP, o.found_inf = 1.0f; });
+  add("trust", [](Options &o) { o.config.max_unorm = 0.02, o.config.weight_decay = 0.01; });
+  add("trust_given_norm", [](Options &o) { o.config.max_unorm = 1.0, o.param_norm = 0.75; });
+  return all;
+}
+
+// One tensor of a call: places of its parts in the call, -1 where it has none.
+struct Entry {
+  int g, p, state1, state2 = -1, absmax1 = -1, absmax2 = -1, qmap1 = -1, qmap2 = -1, unorm_vec = -1;
+};
+
+struct Shape {
+  Size size;  // blocksize 0: states in fp32
+  DLDataType p, g;
+  Fill fill;
+};
+
+// fp32 states: values, or magnitudes where a state holds squares. `mild`: nothing that makes every result NaN.
+Bytes state_values(const Shape &shape, int64_t averages, bool positive, Random &random) {
+  Bytes bytes;
+  for (int64_t i = 0; i < averages; ++i) {
+    const Bytes more = filled(shape.fill, kF32, shape.size.n, 64, {}, random);
+    bytes.insert(bytes.end(), more.begin(), more.end());
+  }
+  if (positive) {
+    for (size_t i = 3; i < bytes.size(); i += 4) bytes[i] &= 0x7F;
+  }
+  return bytes;
+}
+
+std::vector<float> state_scales(int64_t n, Fill fill, Random &random) {
+  if (fill == Fill::kMixed || fill == Fill::kBits) {
+    std::vector<float> values = scales(n, random);
+    for (float &value : values) value = std::fabs(value);
+    return values;
+  }
+  std::vector<float> values(static_cast<size_t>(n));
+  for (float &value : values) value = fill == Fill::kZeros && random.one_in(2) ? 0.0f : float(random.unit()) * 0.01f;
+  return values;
+}
+
+Entry add_entry(Call &call, const Optimizer &optimizer, const Shape &shape, const std::vector<float> &code, Random &random) {
+  const int64_t n = shape.size.n, averages = optimizer.averages;
+  Entry entry;
+  entry.g = call.input("g", shape.g, {n}, filled(shape.fill, shape.g, n, 64, {}, random));
+  entry.p = call.updated("p", shape.p, {n}, filled(Fill::kNormal, shape.p, n, 64, {}, random), Nan::kAny);
+  if (shape.size.blocksize == 0) {
+    entry.state1 = call.updated("state1", kF32, {averages, n},
+                                state_values(shape, averages, optimizer.first_is_positive, random), Nan::kAny);
+    if (optimizer.second) {
+      entry.state2 = call.updated("state2", kF32, {n}, state_values(shape, 1, true, random), Nan::kAny);
+    }
+  } else {
+    const int64_t nb = shape.size.blocks();
+    entry.state1 = call.updated("state1", kU8, {averages, n}, random_bytes(averages * n, random));
+    entry.absmax1 = call.updated("absmax1", kF32, {averages, nb}, bytes_of(state_scales(averages * nb, shape.fill, random)));
+    entry.qmap1 = call.input("qmap1", kF32, {256}, bytes_of(code));
+    if (optimizer.second) {
+      entry.state2 = call.updated("state2", kU8, {n}, random_bytes(n, random));
+      entry.absmax2 = call.updated("absmax2", kF32, {nb}, bytes_of(state_scales(nb, shape.fill, random)));
+      entry.qmap2 = call.input("qmap2", kF32, {256}, bytes_of(values_of(Code::kDynamicUnsigned, random)));
+    }
+  }
+  entry.unorm_vec = call.updated("unorm_vec", kF32, {1}, bytes_of<float>({0.0f}), Nan::kAny);
+  return entry;
+}
+
+bnb_optimizer_tensors describe(const Entry &entry, const Options &options, DLTensor *const *t) {
+  const auto at = [&](int i) { return i < 0 ? nullptr : t[i]; };
+  return {at(entry.g),       at(entry.p),     at(entry.state1), at(entry.state2),
+          at(entry.absmax1), at(entry.absmax2), at(entry.qmap1),  at(entry.qmap2),
+          options.config.max_unorm > 0.0 ? at(entry.unorm_vec) : nullptr, options.param_norm, options.step};
+}
+
+Call make(const Optimizer &optimizer, const Options &options, const std::vector<Shape> &shapes, Code code, Random &random) {
+  Call call;
+  std::vector<Entry> entries;
+  const std::vector<float> code_values = values_of(code, random);
+  for (const Shape &shape : shapes) entries.push_back(add_entry(call, optimizer, shape, code_values, random));
+  const int scale = options.scale == 0.0f ? -1 : call.input("scale", kF32, {1}, bytes_of<float>({options.scale}));
+  const int found_inf = call.updated("found_inf", kF32, {}, bytes_of<float>({options.found_inf}));
+  const int64_t blocksize = shapes[0].size.blocksize;
+  call.invoke = [=](DLTensor *const *t) {
+    bnb_optimizer_config config = options.config;
+    config.optimizer = optimizer.value;
+    config.scale = scale < 0 ? nullptr : t[scale];
+    config.found_inf = t[found_inf];
+    std::vector<bnb_optimizer_tensors> list;
+    for (const Entry &entry : entries) list.push_back(describe(entry, options, t));
+    if (blocksize == 0) return coptimizer_update_32bit(&config, list.data(), int64_t(list.size()), nullptr);
+    return coptimizer_update_8bit(&config, list.data(), int64_t(list.size()), blocksize, nullptr);
+  };
+  return call;
+}
+
+std::string name(const Optimizer &optimizer, const Options &options, const std::string &rest) {
+  return std::string("optimizer/") + optimizer.name + "/" + options.name + "/" + rest;
+}
+std::string describe(const Shape &shape) {
+  const std::string size = shape.size.blocksize ? "8bit/" + name_of(shape.size) : "32bit/n" + std::to_string(shape.size.n);
+  return size + "/p_" + name_of(shape.p) + "_g_" + name_of(shape.g) + "/" + name_of(shape.fill);
+}
+
+void check(Suite &suite, const Optimizer &optimizer, const Options &options, const Shape &shape,
+           Code code = Code::kDynamicSigned) {
+  const std::string code_name = code == Code::kDynamicSigned ? "" : std::string("/") + name_of(code);
+  suite.check(name(optimizer, options, describe(shape) + code_name),
+              [&](Random &random) { return make(optimizer, options, {shape}, code, random); });
+}
+
+// Every option with every dtype and with inputs that look for trouble.
+void option_cases(Suite &suite, const Optimizer &optimizer) {
+  for (const Options &options : all_options()) {
+    for (Size size : {Size{1000, 0}, Size{1000, 64}}) {
+      for (DLDataType dtype : kFloats) {
+        for (Fill fill : {Fill::kNormal, Fill::kMixed}) check(suite, optimizer, options, {size, dtype, dtype, fill});
+      }
+      check(suite, optimizer, options, {size, kF32, kBF16, Fill::kMixed});
+      check(suite, optimizer, options, {size, kBF16, kF32, Fill::kNormal});
+    }
+  }
+}
+
+void size_cases(Suite &suite, const Optimizer &optimizer) {
+  const std::vector<Options> all = all_options();
+  const Options &decay = all[2], &trust = all[12];
+  for (Size size : edge_sizes(1, suite.quick())) check(suite, optimizer, decay, {size, kF32, kF32, Fill::kNormal});
+  for (int64_t n : {0, 1, 15, 16, 17, 1023, 1024, 1025, 4096, 4097}) {
+    for (DLDataType dtype : kFloats) check(suite, optimizer, decay, {{n, 0}, dtype, dtype, Fill::kNormal});
+  }
+  for (Size size : {Size{150001, 0}, Size{150001, 256}, Size{150001, 100}, Size{150001, 70000}}) {
+    for (const Options *options : {&decay, &trust}) {
+      check(suite, optimizer, *options, {size, kBF16, kBF16, Fill::kNormal});
+    }
+  }
+  for (int64_t blocksize : {0, 256}) {
+    suite.check(name(optimizer, trust, blocksize ? "8bit/list" : "32bit/list"), [&](Random &random) {
+      std::vector<Shape> shapes;
+      for (int64_t n : {0, 1, 255, 4096, 70000, 0, 17, 4097, 12000, 0}) {
+        const DLDataType p = kFloats[random.below(3)], g = kFloats[random.below(3)];
+        shapes.push_back({{n, blocksize}, p, g, Fill::kNormal});
+      }
+      return make(optimizer, trust, shapes, Code::kDynamicSigned, random);
+    });
+  }
+}
+
+void fill_cases(Suite &suite, const Optimizer &optimizer) {
+  const Options options = all_options()[2];
+  for (Fill fill : kAllFills) {
+    check(suite, optimizer, options, {{2000, 0}, kF32, kF32, fill});
+    check(suite, optimizer, options, {{2000, 256}, kF32, kF32, fill});
+  }
+  for (Code code : kAllCodes) {
+    if (code == Code::kDynamicSigned) continue;
+    check(suite, optimizer, options, {{2000, 256}, kF32, kF32, Fill::kNormal}, code);
+    check(suite, optimizer, options, {{2000, 1500}, kF32, kF32, Fill::kMixed}, code);
+  }
+}
+
+// After a step with a gradient of zeros, what was zero is zero, codes included.
+std::string zeros_stay(const Optimizer &optimizer, const Target &target, Random &random) {
+  const Shape shape{{500, 64}, kF32, kF32, Fill::kZeros};
+  const std::vector<float> code = values_of(Code::kDynamicSigned, random);
+  Call call = make(optimizer, all_options()[1], {shape}, Code::kDynamicSigned, random);
+  for (Tensor &tensor : call.tensors) {
+    if (tensor.name == std::string("absmax1") || tensor.name == std::string("absmax2")) {
+      for (uint8_t &byte : tensor.content) byte = 0;
+    }
+  }
+  std::vector<Bytes> results;
+  const std::string trouble = run(call, target, kPlain, &results);
+  if (!trouble.empty()) return trouble;
+  for (size_t i = 0; i < call.tensors.size(); ++i) {
+    const Tensor &tensor = call.tensors[i];
+    if (tensor.name == std::string("p") && results[i] != tensor.content) return "p moved";
+    const bool codes1 = tensor.name == std::string("state1"), codes2 = tensor.name == std::string("state2");
+    for (uint8_t byte : results[i]) {
+      if (codes1 && code[byte] != 0.0f) return "state1 is not zero";
+      if (codes2 && byte != 0) return "state2 is not zero";
+    }
+  }
+  return "";
+}
+
+}  // namespace
+
+CONFORMANCE(optimizer) {
+  for (const Optimizer &optimizer : kOptimizers) {
+    option_cases(suite, optimizer);
+    size_cases(suite, optimizer);
+    if (!suite.quick()) fill_cases(suite, optimizer);
+    suite.check_on_each(std::string("optimizer/") + optimizer.name + "/zeros_stay_zeros",
+                        [&](const Target &target, Random &random) { return zeros_stay(optimizer, target, random); });
+  }
+  constexpr int64_t kBenchSize = 1 << 24;
+  for (const Optimizer &optimizer : kOptimizers) {
+    for (DLDataType dtype : kFloats) {
+      for (int64_t blocksize : {256, 0}) {
+        const int64_t states = optimizer.averages + optimizer.second, state_bytes = blocksize ? 2 : 8;
+        const Shape shape{{kBenchSize, blocksize}, dtype, dtype, Fill::kNormal};
+        suite.bench(name(optimizer, all_options()[0], describe(shape)),
+                    double(kBenchSize) * double(3 * size_of(dtype) + states * state_bytes),
+                    [&](Random &random) { return make(optimizer, all_options()[0], {shape}, Code::kDynamicSigned, random); });
+      }
+    }
+  }
+}
