@@ -4,11 +4,18 @@
 #define BNB_CPU_KERNELS_BLOCKS_H_
 
 #include BNB_SIMD_HEADER
+#include "cpu/together.h"
 
 namespace bnb::cpu::BNB_ISA {
 namespace {
 
 constexpr uint32_t kInfinityBits = 0x7F800000u, kNanBits = 0x7FC00000u, kMagnitudeBits = 0x7FFFFFFFu;
+
+// Asks for the lines of [p, p + bytes), at any address. While one piece is turned into codes from the cache, the next one comes:
+// the processor sees no misses then that would tell it to fetch ahead, and it never does beyond a page.
+BNB_INLINE void prefetch(const char *p, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += kLineBytes) __builtin_prefetch(p + i, 0, 2);
+}
 
 // Calls body(block, first, last) for each part [first, last) of [begin, end) that lies in one block.
 template <typename Body>

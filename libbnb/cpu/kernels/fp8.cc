@@ -55,6 +55,7 @@ BNB_INLINE void encode_block(const char *a, int64_t count, const Normalise &norm
   const auto codes = [&](int64_t i) { return encode<Format>(normalise, normalise(load<Tag>(a + i * kSize))); };
   int64_t i = 0;
   for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
+    prefetch(a + (i + kElementsTogether) * kSize, 4 * kLanes * kSize);
     store_bytes(out + i, pack_uint8(codes(i), codes(i + kLanes), codes(i + 2 * kLanes), codes(i + 3 * kLanes)));
   }
   for (; i + kLanes <= count; i += kLanes) store_uint8(out + i, codes(i));

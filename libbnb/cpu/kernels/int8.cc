@@ -104,12 +104,14 @@ BNB_INLINE void with_drop(float threshold, const Body &body) {
   }
 }
 
-// out[i] = encode(x[i], i), where `encode_some` knows how many lanes count.
+// out[i] = encode(x[i], i), where `encode_some` knows how many lanes count. next: what will be wanted, NULL if nothing.
 template <typename Tag, typename Encode, typename EncodeSome>
-BNB_INLINE void encode_row(const char *a, int64_t count, const Encode &encode, const EncodeSome &encode_some, char *out) {
+BNB_INLINE void encode_row(const char *a, const char *next, int64_t count, const Encode &encode, const EncodeSome &encode_some,
+                           char *out) {
   const auto codes = [&](int64_t i) { return encode(load<Tag>(a + i * kSizeOf<Tag>), i); };
   int64_t i = 0;
   for (; i + kGroup <= count; i += kGroup) {
+    if (next) prefetch(next + i * kSizeOf<Tag>, kGroup * kSizeOf<Tag>);
     store_bytes(out + i, pack_int8(codes(i), codes(i + kLanes), codes(i + 2 * kLanes), codes(i + 3 * kLanes)));
   }
   for (; i + kLanes <= count; i += kLanes) store_int8(out + i, codes(i));
@@ -134,11 +136,13 @@ BNB_INLINE void write_rows(void *out, int64_t rows, int64_t cols, int64_t begin,
 
 template <typename Tag, typename Drop>
 void quantize_rows(const QuantizeInt8Args &args, const Drop &drop, int64_t begin, int64_t end) {
+  // From a row to the one after those that are in the cache together; a single row may have any stride.
+  const int64_t ahead = args.rows > 1 ? rows_together(args) * args.row_stride * kSizeOf<Tag> : 0;
   write_rows<1>(args.out, args.rows, args.cols, begin, end, [&](int64_t row, int64_t col, int64_t count, char *to) {
     const char *a = static_cast<const char *>(args.a) + (row * args.row_stride + col) * kSizeOf<Tag>;
     with_encoder(bnb::load<float>(args.row_stats, row), [&](const auto &encode) {
       encode_row<Tag>(
-          a, count, [&](Floats x, int64_t) { return drop(encode(x), x); },
+          a, a + ahead, count, [&](Floats x, int64_t) { return drop(encode(x), x); },
           [&](Floats x, int64_t, int64_t) { return drop(encode(x), x); }, to);
     });
   });
@@ -210,7 +214,7 @@ void quantize_strip(const QuantizeInt8Args &args, const Drop &drop, int64_t stri
       const float *scale = scales + (first - start);
       const auto encode = [&](Floats x, Floats s) { return drop(round_int(mul(x, s)), x); };
       encode_row<Tag>(
-          a, last - first, [&](Floats x, int64_t i) { return encode(x, load<F32>(scale + i)); },
+          a, nullptr, last - first, [&](Floats x, int64_t i) { return encode(x, load<F32>(scale + i)); },
           [&](Floats x, int64_t i, int64_t some) { return encode(x, load_some<F32>(scale + i, some)); }, to);
     });
   }

@@ -46,8 +46,7 @@ bnb_status quantize_int8(const QuantizeInt8Args &args, Queue) {
 
   // Rows are read once more while they are in the cache. All of them have to be seen before it is known which columns are to be
   // dropped: that is done in the end, in `out`.
-  const int64_t out_bytes = args.out_col ? 2 : 1, together = out_bytes * kElementsTogether;
-  const int64_t step = args.cols < together ? together / (args.cols ? args.cols : 1) : 1;
+  const int64_t out_bytes = args.out_col ? 2 : 1, step = rows_together(args);
   parallel_for(args.rows, args.cols * (float_size(args.dtype) + out_bytes), 1, [&](int64_t begin, int64_t end) {
     for (int64_t first = begin; first < end; first += step) {
       const int64_t last = end - first < step ? end : first + step;

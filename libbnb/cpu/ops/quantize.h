@@ -4,11 +4,9 @@
 #define BNB_CPU_OPS_QUANTIZE_H_
 
 #include "cpu/ops/ops.h"
+#include "cpu/together.h"
 
 namespace bnb::cpu {
-
-// Elements of the blocks that go through both halves together: their input stays in the first-level cache.
-inline constexpr int64_t kElementsTogether = 4096;
 
 // A block above this is cut among the threads, each half on its own.
 inline constexpr int64_t kLargeBlock = 64 << 10;
