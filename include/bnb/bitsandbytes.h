@@ -182,7 +182,7 @@ BNB_API bool has_avx512f_cpu(void);
 BNB_API bool has_avx512bf16_cpu(void);
 
 /* ------------------------------------------------------------------------------------------------------------------
- * Products: not in this version */
+ * Products with 4-bit weights, which are cgemm_4bit of bnb.h. */
 
 /* out = A W^T (+ bias) for A [M, K] and a 4-bit W [N, K] with flat blocks. quant_type: BNB_FP4 or BNB_NF4. If
  * absmax_8bit is not NULL, the scales are nested: absmax_code[absmax_8bit[i]] * absmax[i / 256] + *absmax_offset. */
@@ -192,7 +192,7 @@ BNB_API bool has_avx512bf16_cpu(void);
       void *stream
 
 /* One row times a 4-bit matrix. m is the number of outputs in the first family, n in the second; datatype: the fp32
- * codebook of 16; ldb: bytes of a packed row. */
+ * codebook of 16, that of NF4 or FP4; ldb: bytes of a packed row, k / 2 (k must be even). */
 #define BNB_ARGS_GEMM_4BIT_INFERENCE(T)                                                                           \
   int m, int n, int k, const T *A, const uint8_t *B, const float *absmax, const float *datatype, T *out, int lda, \
       int ldb, int ldc, int blocksize, void *stream
@@ -210,12 +210,16 @@ BNB_API bnb_status cgemm_4bit_inference(int m, int n, int k, const bnb_fp16 *A, 
                                         bnb_fp16 *out, int lda, int ldb, int ldc, int blocksize);
 
 /* out [M, N] = x [M, K] times a W in the CPU packing of bitsandbytes: 32 rows interleaved, absmax bf16
- * [K / blocksize, N]. Strides in elements. */
+ * [K / blocksize, N]. Strides in elements. N must be a multiple of 32, K of blocksize.
+ * W is put into the order of the other functions at every call, which takes several times as long as one row's product. */
 #define BNB_ARGS_GEMV_4BIT_CPU                                                                                 \
   int64_t M, int64_t N, int64_t K, const bnb_bf16 *x, const uint8_t *w, const bnb_bf16 *absmax, bnb_bf16 *out, \
       int64_t blocksize, int64_t x_stride, int64_t out_stride
 BNB_API bnb_status gemv_4bit_inference_cpu_fp4_bf16(BNB_ARGS_GEMV_4BIT_CPU);
 BNB_API bnb_status gemv_4bit_inference_cpu_nf4_bf16(BNB_ARGS_GEMV_4BIT_CPU);
+
+/* ------------------------------------------------------------------------------------------------------------------
+ * Other products: not in this version */
 
 /* int8 products with int32 sums, column-major as in BLAS. */
 #define BNB_ARGS_IGEMM                                                                                         \
@@ -245,9 +249,13 @@ BNB_API bnb_status cspmm_coo_very_sparse_naive_fp16(BNB_ARGS_SPMM_COO_NAIVE(bnb_
 BNB_API bnb_status cspmm_coo_very_sparse_naive_int8(BNB_ARGS_SPMM_COO_NAIVE(int8_t));
 
 /* ------------------------------------------------------------------------------------------------------------------
- * Optimizer steps: not in this version */
+ * Optimizer steps: coptimizer_update_32bit and coptimizer_update_8bit of bnb.h, one tensor of n elements at a time.
+ *
+ * State pointers that an optimizer has no use for may be NULL or anything. Decoupled weight decay comes before the update,
+ * gradient scale and coupled weight decay reach states and parameters (docs/optimizers.md). */
 
-/* c<optimizer>32bit_grad_<suffix>: states in fp32. unorm: fp32 [1] or NULL. */
+/* c<optimizer>32bit_grad_<suffix>: states in fp32. unorm: fp32 [1], becomes the norm of the update, or NULL; max_unorm
+ * and param_norm are looked at only if it is there, and a param_norm of 0 is measured. */
 #define BNB_ARGS_OPTIMIZER_32BIT(T)                                                                                \
   const T *g, T *p, float *state1, float *state2, float *unorm, float max_unorm, float param_norm, float beta1,    \
       float beta2, float beta3, float alpha, float eps, float weight_decay, int step, float lr, float gnorm_scale, \
@@ -261,7 +269,8 @@ BNB_API bnb_status cspmm_coo_very_sparse_naive_int8(BNB_ARGS_SPMM_COO_NAIVE(int8
 BNB_OPTIMIZERS_32BIT(BNB_DECLARE)
 #undef BNB_DECLARE
 
-/* c<optimizer>_8bit_blockwise_grad_<suffix>: states in 8 bits, blocks of 256. quantiles: the code of each state. */
+/* c<optimizer>_8bit_blockwise_grad_<suffix>: states in 8 bits, blocks of 256. quantiles: the code of each state. Adam and
+ * AdEMAMix leave elements alone whose gradient is NaN or infinite. */
 #define BNB_ARGS_OPTIMIZER_8BIT(T)                                                                                   \
   T *p, const T *g, uint8_t *state1, uint8_t *state2, float beta1, float beta2, float beta3, float alpha, float eps, \
       int step, float lr, const float *quantiles1, const float *quantiles2, float *absmax1, float *absmax2,          \

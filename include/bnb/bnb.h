@@ -181,6 +181,30 @@ BNB_API bnb_status cdequantize_int8_mm(const DLTensor *A, const DLTensor *row_st
                                        const DLTensor *bias, DLTensor *out, void *stream);
 
 /* ------------------------------------------------------------------------------------------------------------------
+ * Products with quantized weights. Weights stay packed as their quantizer wrote them: nothing is kept between calls, and what
+ * a call needs beside its arguments it allocates and frees (BNB_ERROR_OUT_OF_MEMORY if it cannot).
+ *
+ * EXACTNESS. With w the dequantized weights (the fp32 values that dequantizing them gives), S = sum of |a * w| over K,
+ * plus |bias|, and u = 2^-24, 2^-11, 2^-8 for an output in fp32, fp16, bf16:
+ *   |out - (sum of a * w + bias)|  <=  u * |out| + (w_error + (K + 8) * 2^-24) * S
+ *                                        + 2^-125 * sum of (1 + |a|) * (1 + max |absmax|)      (and for out in fp16 + 2^-25)
+ * w_error is 0 for fp32 activations, 2^-15 for fp16 and 2^-8 for bf16 ones: what weights are rounded to on instruction sets that
+ * multiply in such a type (docs/kernels.md has each); on the others it is 0. Results depend on the shapes and on the
+ * instruction set, never on the number of threads. An infinity or NaN among the activations, the scales or the bias
+ * makes the outputs that it reaches infinite or NaN; so may an S, or a sum of |a|, of 2^127 or more. */
+
+/* out = A @ dequantize(B)^T + bias, the product of a linear layer with NF4 or FP4 weights.
+ * A: float dtype, [M, K], rows may be strided.  B: the packed codes of [N, K], as cquantize_4bit writes them: any dtype of 1,
+ * 2, 4 or 8 bytes and any shape; blocks run over rows' ends where K is no multiple of blocksize (K may be odd, too).
+ * absmax: fp32, one element per block; or uint8 if nested is not NULL.  bias: NULL or float dtype, [N].
+ * out: the dtype of A, [M, N], rows may be strided.
+ * Fastest where K is a multiple of blocksize and blocksize a multiple of 32; any other shape takes about twice as long (more
+ * where bf16 activations would otherwise have had the tile unit of the CPU). */
+BNB_API bnb_status cgemm_4bit(const DLTensor *A, const DLTensor *B, const DLTensor *absmax, const bnb_nested *nested,
+                              bnb_quant_type quant_type, int64_t blocksize, const DLTensor *bias, DLTensor *out,
+                              void *stream);
+
+/* ------------------------------------------------------------------------------------------------------------------
  * Optimizers: one pass over parameters, gradients and states; states in fp32, or in 8 bits blockwise (arXiv:2110.02861).
  * The formulas are in docs/optimizers.md. A call works through a list of tensors, so that a model of thousands of small
  * ones costs one call; all of it is checked before anything is written. */

@@ -132,6 +132,20 @@ struct DequantizeInt8MmArgs {
   void *out;              // [rows, cols]
 };
 
+struct Gemm4bitArgs {
+  DType dtype;                   // of a and out: a float dtype
+  const void *a;                 // [m, k], row i starts at element i * a_stride
+  int64_t m, n, k, a_stride;
+  const uint8_t *b;              // codes of [n, k], packed regardless of rows: (n * k + 1) / 2 bytes
+  AbsmaxView absmax;             // of blocks of [n, k], regardless of rows
+  bnb_quant_type quant_type;
+  int64_t blocksize;             // even
+  DType bias_dtype;              // a float dtype
+  const void *bias;              // [n] or NULL
+  void *out;                     // [m, n], row i starts at element i * out_stride
+  int64_t out_stride;
+};
+
 // A quantizer of element counts n and block counts nb; nb of an empty tensor is 0.
 BNB_INLINE int64_t block_count(int64_t n, int64_t blocksize) { return ceil_div(n, blocksize); }
 

@@ -11,6 +11,10 @@
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
+#if defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace bnb::cpu {
 
@@ -44,6 +48,16 @@ uint64_t saved_state() {
 #endif
 }
 
+// Tile registers are large: Linux gives them to processes that ask, once, for all of their threads.
+bool may_use_tiles() {
+#if defined(__linux__) && defined(__x86_64__)
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return true;
+#endif
+}
+
 constexpr bool has(uint32_t word, int bit) { return (word >> bit) & 1; }
 
 }  // namespace
@@ -68,7 +82,7 @@ uint32_t detect_features() {
     if (has(leaf7.ecx, 11)) found |= kAVX512VNNI;
     if (has(leaf7_1.eax, 5)) found |= kAVX512BF16;
   }
-  if (tiles && has(leaf7.edx, 24)) {
+  if (tiles && has(leaf7.edx, 24) && may_use_tiles()) {
     if (has(leaf7.edx, 22)) found |= kAMXBF16;
     if (has(leaf7.edx, 25)) found |= kAMXINT8;
   }

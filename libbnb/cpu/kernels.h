@@ -39,10 +39,32 @@ struct OptimizerKernelArgs : OptimizerTensor {
   double *sums;                        // measuring: of the squared directions, one per section
 };
 
+struct Gemm4bitKernelArgs : Gemm4bitArgs {
+  char *packed;   // the activations as the method packs them, once per call
+  char *scratch;  // memory of this thread's own
+};
+
+// How a method goes about a product.
+struct Gemm4bitPlan {
+  int64_t units, unit_cost;            // the work of multiply(); what a unit costs, in bytes read or what takes as long
+  int64_t pack_units, pack_unit_cost;  // the work of pack()
+  int64_t packed_bytes, scratch_bytes; // scratch: per thread
+};
+
+// One way to multiply. A table lists its methods in the order of preference, with a last one that fits everything, and {}.
+struct Gemm4bitMethod {
+  const char *name;
+  bool (*fits)(const Gemm4bitArgs &);
+  Gemm4bitPlan (*plan)(const Gemm4bitArgs &);
+  void (*pack)(const Gemm4bitKernelArgs &, int64_t begin, int64_t end);  // NULL: nothing to pack
+  void (*multiply)(const Gemm4bitKernelArgs &, int64_t begin, int64_t end);
+};
+
 struct Kernels {
 #define BNB_KERNEL(kernel, Args, units) void (*kernel)(const Args &, int64_t begin, int64_t end);
 #include "cpu/kernels.inc"
 #undef BNB_KERNEL
+  const Gemm4bitMethod *gemm_4bit;
 };
 
 }  // namespace bnb::cpu

@@ -18,8 +18,6 @@
 namespace bnb::cpu {
 namespace {
 
-constexpr int kMaxThreads = 256;
-
 // Work below this many bytes is done before a sleeping thread is awake (about 5 us at 10 GB/s).
 constexpr int64_t kWorthwhileBytes = 64 << 10;
 

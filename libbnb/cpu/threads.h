@@ -7,6 +7,8 @@
 
 namespace bnb::cpu {
 
+inline constexpr int kMaxThreads = 256;  // that one operation may use
+
 // Calls body(context, begin, end) over [0, units), on several threads if the work is worth it. Every chunk but the last is a
 // multiple of `multiple` units. `unit_bytes` is about what one unit reads and writes: small work stays on the calling thread,
 // and so does work that arrives while the pool is busy with another caller's. Returns when all of it is done. Runs

@@ -15,6 +15,7 @@ using cpu::SumSquaresArgs;
 #define BNB_KERNEL(kernel, Args, units) void kernel(const Args &, int64_t begin, int64_t end);
 #include "cpu/kernels.inc"
 #undef BNB_KERNEL
+extern const cpu::Gemm4bitMethod kGemm4bitMethods[];
 
 }  // namespace bnb::reference
 

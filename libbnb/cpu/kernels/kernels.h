@@ -10,6 +10,7 @@ namespace bnb::cpu::BNB_ISA {
 #define BNB_KERNEL(kernel, Args, units) void kernel(const Args &args, int64_t begin, int64_t end);
 #include "cpu/kernels.inc"
 #undef BNB_KERNEL
+extern const Gemm4bitMethod kGemm4bitMethods[];
 
 }  // namespace bnb::cpu::BNB_ISA
 

@@ -9,6 +9,7 @@ const Kernels kKernels = {
 #define BNB_KERNEL(kernel, Args, units) &kernel,
 #include "cpu/kernels.inc"
 #undef BNB_KERNEL
+    kGemm4bitMethods,
 };
 
 }  // namespace bnb::cpu::BNB_ISA

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+// cgemm_4bit.
+#include "api/absmax.h"
+#include "api/packed.h"
+
+using namespace bnb;
+using namespace bnb::api;
+
+namespace {
+
+// The rows and columns of A and out agree, and N * K can be counted.
+void check_product(Check &check, const View &a, const View &out, int64_t *weights) {
+  check.rank("A", a, 2);
+  check.rank("out", out, 2);
+  if (!check.ok()) return;
+  check.that(a.dtype == out.dtype, "out is %s, must be %s as A is", dtype_name(out.dlpack_dtype), dtype_name(a.dlpack_dtype));
+  check.that(a.rows() == out.rows(), "out has shape [%lld, %lld], must have %lld rows as A, [%lld, %lld], has",
+             (long long)out.rows(), (long long)out.cols(), (long long)a.rows(), (long long)a.rows(), (long long)a.cols());
+  check.that(!__builtin_mul_overflow(out.cols(), a.cols(), weights), "weights of [%lld, %lld] are more than 64 bits can count",
+             (long long)out.cols(), (long long)a.cols());
+}
+
+}  // namespace
+
+bnb_status cgemm_4bit(const DLTensor *A, const DLTensor *B, const DLTensor *absmax, const bnb_nested *nested,
+                      bnb_quant_type quant_type, int64_t blocksize, const DLTensor *bias, DLTensor *out, void *stream) {
+  Check check("cgemm_4bit");
+  const View a = check.input("A", A, kFloats, Layout::kStridedRows);
+  const View packed = check.input("B", B, kAnyDType);
+  const View o = check.output("out", out, kFloats, Layout::kStridedRows);
+  check_quant_type_4bit(check, quant_type);
+  check.blocksize("blocksize", blocksize, true);
+  int64_t weights = 0;
+  check_product(check, a, o, &weights);
+  if (!check.ok()) return check.finish();
+  const int64_t n = o.cols(), k = a.cols();
+  check_packed(check, "B", packed, weights, n, k);
+  if (!check.ok()) return check.finish();
+  const AbsmaxView scales = check_absmax(check, "absmax", absmax, nested, block_count(weights, blocksize));
+  View b;
+  if (bias) {
+    b = check.input("bias", bias, kFloats);
+    if (check.ok()) check.elements("bias", b, n, "one per column of out");
+  }
+  return check.run(&Backend::gemm_4bit,
+                   {a.dtype, a.data, a.rows(), n, k, a.row_stride, static_cast<const uint8_t *>(packed.data), scales,
+                    quant_type, blocksize, b.dtype, b.data, o.data, o.row_stride},
+                   stream);
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+// The words of products.h in AVX2.
+#ifndef BNB_CPU_SIMD_AVX2_PRODUCTS_H_
+#define BNB_CPU_SIMD_AVX2_PRODUCTS_H_
+
+#include "cpu/simd/avx2.h"
+#include "cpu/simd/products.h"
+
+namespace bnb::cpu::BNB_ISA {
+namespace {
+
+constexpr int kTileRows = 6, kTileVectors = 2, kFewRows = 4;
+
+BNB_INLINE float reduce_add(Floats x) {
+  const __m128 quarter = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  const __m128 pair = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
+  return _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)));
+}
+
+BNB_INLINE void transpose(Floats (&x)[8]) {
+  Floats y[8];
+  BNB_UNROLL for (int i = 0; i < 8; i += 2) {
+    y[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
+    y[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
+  }
+  BNB_UNROLL for (int i = 0; i < 8; i += 4) {  // x[i + j]: column j of each 4 x 4 part of rows i .. i + 3
+    x[i] = _mm256_shuffle_ps(y[i], y[i + 2], 0x44);
+    x[i + 1] = _mm256_shuffle_ps(y[i], y[i + 2], 0xEE);
+    x[i + 2] = _mm256_shuffle_ps(y[i + 1], y[i + 3], 0x44);
+    x[i + 3] = _mm256_shuffle_ps(y[i + 1], y[i + 3], 0xEE);
+  }
+  BNB_UNROLL for (int j = 0; j < 4; ++j) {
+    y[j] = _mm256_permute2f128_ps(x[j], x[4 + j], 0x20);
+    y[4 + j] = _mm256_permute2f128_ps(x[j], x[4 + j], 0x31);
+  }
+  BNB_UNROLL for (int i = 0; i < 8; ++i) x[i] = y[i];
+}
+
+BNB_INLINE Floats spread(const char *p, int64_t count, Ints index) {
+  return _mm256_permutevar8x32_ps(load_some<F32>(p, count), index);
+}
+
+// A permute looks at the low three bits of an index only; the fourth chooses between two of them.
+struct NibbleFloats {
+  Floats low, high;
+};
+BNB_INLINE NibbleFloats make_nibble_floats(const uint32_t *codebook) { return {load<F32>(codebook), load<F32>(codebook + 8)}; }
+template <int kNibble>
+BNB_INLINE Floats look_up(const NibbleFloats &table, Ints v) {
+  Ints index = v;
+  if constexpr (kNibble > 0) index = shift_right<4 * kNibble>(v);
+  const Floats low = _mm256_permutevar8x32_ps(table.low, index), high = _mm256_permutevar8x32_ps(table.high, index);
+  if constexpr (kNibble == 7) return _mm256_blendv_ps(low, high, from_bits(v));
+  if constexpr (kNibble < 7) return _mm256_blendv_ps(low, high, from_bits(shift_left<28 - 4 * kNibble>(v)));
+}
+
+}  // namespace
+}  // namespace bnb::cpu::BNB_ISA
+
+#endif  // BNB_CPU_SIMD_AVX2_PRODUCTS_H_

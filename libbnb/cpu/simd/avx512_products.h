@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+// The words of products.h in AVX-512.
+#ifndef BNB_CPU_SIMD_AVX512_PRODUCTS_H_
+#define BNB_CPU_SIMD_AVX512_PRODUCTS_H_
+
+#include "cpu/simd/avx512.h"
+#include "cpu/simd/products.h"
+
+namespace bnb::cpu::BNB_ISA {
+namespace {
+
+constexpr int kTileRows = 12, kTileVectors = 2, kFewRows = 8;
+
+BNB_INLINE float reduce_add(Floats x) {
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+  const __m128 quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  const __m128 pair = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
+  return _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)));
+}
+
+BNB_INLINE void transpose(Floats (&x)[16]) {
+  Floats y[16];
+  BNB_UNROLL for (int i = 0; i < 16; i += 2) {
+    y[i] = _mm512_unpacklo_ps(x[i], x[i + 1]);
+    y[i + 1] = _mm512_unpackhi_ps(x[i], x[i + 1]);
+  }
+  const auto pairs = [](Floats a, Floats b, bool high) {
+    const __m512d c = _mm512_castps_pd(a), d = _mm512_castps_pd(b);
+    return _mm512_castpd_ps(high ? _mm512_unpackhi_pd(c, d) : _mm512_unpacklo_pd(c, d));
+  };
+  BNB_UNROLL for (int i = 0; i < 16; i += 4) {  // x[i + j]: column j of each 4 x 4 part of rows i .. i + 3
+    x[i] = pairs(y[i], y[i + 2], false);
+    x[i + 1] = pairs(y[i], y[i + 2], true);
+    x[i + 2] = pairs(y[i + 1], y[i + 3], false);
+    x[i + 3] = pairs(y[i + 1], y[i + 3], true);
+  }
+  BNB_UNROLL for (int j = 0; j < 4; ++j) {
+    y[j] = _mm512_shuffle_f32x4(x[j], x[4 + j], 0x88);
+    y[4 + j] = _mm512_shuffle_f32x4(x[j], x[4 + j], 0xDD);
+    y[8 + j] = _mm512_shuffle_f32x4(x[8 + j], x[12 + j], 0x88);
+    y[12 + j] = _mm512_shuffle_f32x4(x[8 + j], x[12 + j], 0xDD);
+  }
+  BNB_UNROLL for (int j = 0; j < 4; ++j) {
+    x[j] = _mm512_shuffle_f32x4(y[j], y[8 + j], 0x88);
+    x[4 + j] = _mm512_shuffle_f32x4(y[4 + j], y[12 + j], 0x88);
+    x[8 + j] = _mm512_shuffle_f32x4(y[j], y[8 + j], 0xDD);
+    x[12 + j] = _mm512_shuffle_f32x4(y[4 + j], y[12 + j], 0xDD);
+  }
+}
+
+BNB_INLINE Floats spread(const char *p, int64_t count, Ints index) {
+  return _mm512_permutexvar_ps(index, _mm512_maskz_loadu_ps(first_lanes(count), p));
+}
+
+// A permute looks at the low four bits of an index only.
+struct NibbleFloats {
+  Floats values;
+};
+BNB_INLINE NibbleFloats make_nibble_floats(const uint32_t *codebook) { return {load<F32>(codebook)}; }
+template <int kNibble>
+BNB_INLINE Floats look_up(const NibbleFloats &table, Ints v) {
+  if constexpr (kNibble > 0) v = shift_right<4 * kNibble>(v);
+  return _mm512_permutexvar_ps(v, table.values);
+}
+
+}  // namespace
+}  // namespace bnb::cpu::BNB_ISA
+
+#endif  // BNB_CPU_SIMD_AVX512_PRODUCTS_H_

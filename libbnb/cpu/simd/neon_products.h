@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+// The words of products.h in NEON.
+#ifndef BNB_CPU_SIMD_NEON_PRODUCTS_H_
+#define BNB_CPU_SIMD_NEON_PRODUCTS_H_
+
+#include "cpu/simd/neon.h"
+#include "cpu/simd/products.h"
+
+namespace bnb::cpu::BNB_ISA {
+namespace {
+
+constexpr int kTileRows = 6, kTileVectors = 2, kFewRows = 4;
+
+BNB_INLINE float reduce_add(Floats x) {
+  const float32x4_t half = vaddq_f32(x.low, x.high);
+  const float32x2_t pair = vadd_f32(vget_low_f32(half), vget_high_f32(half));
+  return vget_lane_f32(vpadd_f32(pair, pair), 0);
+}
+
+BNB_INLINE void transpose(float32x4_t &a, float32x4_t &b, float32x4_t &c, float32x4_t &d) {
+  const float32x4_t ab0 = vtrn1q_f32(a, b), ab1 = vtrn2q_f32(a, b), cd0 = vtrn1q_f32(c, d), cd1 = vtrn2q_f32(c, d);
+  a = vcombine_f32(vget_low_f32(ab0), vget_low_f32(cd0));
+  b = vcombine_f32(vget_low_f32(ab1), vget_low_f32(cd1));
+  c = vcombine_f32(vget_high_f32(ab0), vget_high_f32(cd0));
+  d = vcombine_f32(vget_high_f32(ab1), vget_high_f32(cd1));
+}
+BNB_INLINE void transpose(Floats (&x)[8]) {
+  transpose(x[0].low, x[1].low, x[2].low, x[3].low);
+  transpose(x[0].high, x[1].high, x[2].high, x[3].high);
+  transpose(x[4].low, x[5].low, x[6].low, x[7].low);
+  transpose(x[4].high, x[5].high, x[6].high, x[7].high);
+  for (int i = 0; i < 4; ++i) {
+    const float32x4_t high = x[i].high;
+    x[i].high = x[4 + i].low;
+    x[4 + i].low = high;
+  }
+}
+
+// The bytes of 32-bit item `index` of a table.
+BNB_INLINE uint8x16_t bytes_of(uint32x4_t index) {
+  return vreinterpretq_u8_u32(vmlaq_n_u32(vdupq_n_u32(0x03020100u), index, 0x04040404u));
+}
+
+BNB_INLINE Floats spread(const char *p, int64_t count, Ints index) {
+  const Floats x = load_some<F32>(p, count);
+  const uint8x16x2_t table = {{vreinterpretq_u8_f32(x.low), vreinterpretq_u8_f32(x.high)}};
+  return {vreinterpretq_f32_u8(vqtbl2q_u8(table, bytes_of(index.low))),
+          vreinterpretq_f32_u8(vqtbl2q_u8(table, bytes_of(index.high)))};
+}
+
+// Sixteen floats are the 64 bytes that one table look-up reaches.
+struct NibbleFloats {
+  uint8x16x4_t values;
+};
+BNB_INLINE NibbleFloats make_nibble_floats(const uint32_t *codebook) {
+  const uint8_t *bytes = reinterpret_cast<const uint8_t *>(codebook);
+  return {{{vld1q_u8(bytes), vld1q_u8(bytes + 16), vld1q_u8(bytes + 32), vld1q_u8(bytes + 48)}}};
+}
+template <int kNibble>
+BNB_INLINE Floats look_up(const NibbleFloats &table, Ints v) {
+  if constexpr (kNibble > 0) v = shift_right<4 * kNibble>(v);
+  v = and_int(v, splat_int(15));
+  return {vreinterpretq_f32_u8(vqtbl4q_u8(table.values, bytes_of(v.low))),
+          vreinterpretq_f32_u8(vqtbl4q_u8(table.values, bytes_of(v.high)))};
+}
+
+}  // namespace
+}  // namespace bnb::cpu::BNB_ISA
+
+#endif  // BNB_CPU_SIMD_NEON_PRODUCTS_H_
