@@ -218,11 +218,12 @@ def call(function: Any, stream: Any, *arguments: Any) -> None:
         frame = Frame()
     buffer = frame.buffer
     tensors = frame.tensors
+    write = _write_view
     values: list[Any] = []
     used = 0
     for argument in arguments:
         if argument.__class__ is tuple:
-            _write_view(buffer, used * _SLOT, *argument)
+            write(buffer, used * _SLOT, *argument)
             argument = tensors[used]
             used += 1
         elif argument is None:

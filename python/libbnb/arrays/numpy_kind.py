@@ -15,6 +15,7 @@ from libbnb.arrays.dtypes import DTYPES, NAMES, WORDS, name_of
 
 _NATIVE_CODES = (0, 1, 2, 5, 6)  # DLPack's integer, unsigned, float, complex and bool: what plain NumPy has
 _ANONYMOUS = {1: np.dtype(np.uint8), 2: np.dtype(np.uint16)}  # same size as a dtype that cannot be in a buffer
+_empty = np.empty
 
 
 class NumpyKind(ArrayKind):
@@ -67,7 +68,7 @@ class NumpyKind(ArrayKind):
         return self._view(array, name)
 
     def fresh(self, shape: tuple[int, ...], dtype: Any, like: Array) -> tuple[Array, View]:
-        array = np.empty(shape, dtype)
+        array = _empty(shape, dtype)
         return array, self._view(array, "result")
 
     def read_rows(self, array: Array, name: str) -> tuple[Array, View]:

@@ -10,6 +10,7 @@ from libbnb._errors import InvalidArgument
 from libbnb._native import NULL, View, device_word, ffi
 from libbnb.arrays.base import CPU, Array, ArrayKind, HostArray, as_matrix, rows_and_cols
 from libbnb.arrays.dtypes import WORDS, matrix_word, name_of
+from libbnb.arrays.memory import LARGE, prefer_huge_pages
 
 _DEVICE_TYPES = {"cpu": 1, "cuda": 2, "mps": 8, "xpu": 14}
 _ROCM = 10  # what DLPack calls the devices that a HIP build of PyTorch calls "cuda"
@@ -26,6 +27,7 @@ class TorchKind(ArrayKind):
         self._tensor: Any = torch.Tensor
         self._parameter: Any = torch.nn.Parameter
         self._empty: Any = torch.empty
+        self._strided: Any = torch.strided
         self._words: dict[Any, int] = {}
         for name, word in WORDS.items():
             dtype = getattr(torch, name, None)
@@ -42,7 +44,7 @@ class TorchKind(ArrayKind):
     def _accept(self, array: Any, name: str) -> None:
         if not isinstance(array, self._tensor):
             raise TypeError(f"{name} is a {type(array).__name__}, must be a torch.Tensor as A is")
-        if array.layout is not self._torch.strided:
+        if array.layout is not self._strided:
             raise TypeError(f"{name} is a {array.layout} tensor, must be a dense one")
         if isinstance(array, self._torch._subclasses.FakeTensor):  # torch.compile looks for shapes
             raise TypeError(f"{name} is a FakeTensor, which has no memory")
@@ -63,7 +65,7 @@ class TorchKind(ArrayKind):
             raise TypeError(f"{name} is a {type(tensor).__name__} without memory of its own: {error}") from error
 
     def read(self, array: Array, name: str) -> tuple[Array, View]:
-        if type(array) is not self._tensor or array.layout is not self._torch.strided:
+        if type(array) is not self._tensor or array.layout is not self._strided:
             self._accept(array, name)
         if not array.is_contiguous():
             array = array.contiguous()
@@ -80,8 +82,13 @@ class TorchKind(ArrayKind):
         return self._view(array, name)
 
     def fresh(self, shape: tuple[int, ...], dtype: Any, like: Array) -> tuple[Array, View]:
-        tensor = self._empty(shape, dtype=dtype, device=like.device)
-        return tensor, self._view(tensor, "result")
+        device = like.device
+        tensor = self._empty(shape, dtype=dtype, device=device)
+        word = CPU if like.is_cpu else self._device(device, "result")
+        count, address = tensor.numel(), tensor.data_ptr()
+        if count * 8 >= LARGE and word == CPU and tensor.nbytes >= LARGE:  # no dtype has more than 8 bytes here
+            prefer_huge_pages(address, tensor.nbytes)
+        return tensor, (count, 0, 1, 1, address, word, self._words[dtype])
 
     def read_rows(self, array: Array, name: str) -> tuple[Array, View]:
         self._accept(array, name)
