@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What `quantize_checkpoint` writes, read by stock transformers with bitsandbytes, beside what those two do themselves."""
+"""What `quantize_checkpoint` writes, read by transformers with bitsandbytes, beside what those two do themselves."""
 
 from __future__ import annotations
 
@@ -35,14 +35,18 @@ def _model(name: str) -> Any:
     makers = {
         "llama": lambda: t.LlamaForCausalLM(t.LlamaConfig(**llama)),
         "llama-tied": lambda: t.LlamaForCausalLM(t.LlamaConfig(**llama, tie_word_embeddings=True)),
-        "llama-classifier": lambda: t.LlamaForSequenceClassification(t.LlamaConfig(**llama, num_labels=3, pad_token_id=0)),
+        "llama-classifier": lambda: t.LlamaForSequenceClassification(
+            t.LlamaConfig(**llama, num_labels=3, pad_token_id=0)
+        ),
         "bert": lambda: t.BertModel(t.BertConfig(**_SIZES)),
         "bert-masked": lambda: t.BertForMaskedLM(t.BertConfig(**_SIZES)),
         "bert-classifier": lambda: t.BertForSequenceClassification(t.BertConfig(**_SIZES)),
         "roberta-masked": lambda: t.RobertaForMaskedLM(t.RobertaConfig(**_SIZES)),
         "gpt2": lambda: t.GPT2LMHeadModel(t.GPT2Config(n_embd=64, n_layer=2, n_head=4, vocab_size=320)),
         "t5": lambda: t.T5ForConditionalGeneration(
-            t.T5Config(d_model=64, d_kv=16, d_ff=128, num_layers=2, num_heads=4, vocab_size=320, decoder_start_token_id=0)
+            t.T5Config(
+                d_model=64, d_kv=16, d_ff=128, num_layers=2, num_heads=4, vocab_size=320, decoder_start_token_id=0
+            )
         ),
         "clip": lambda: t.CLIPModel(t.CLIPConfig(text_config=_SIZES, vision_config=_VISION, projection_dim=64)),
         "mixtral": lambda: t.MixtralForCausalLM(t.MixtralConfig(**llama, num_local_experts=4)),

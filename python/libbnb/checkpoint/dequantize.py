@@ -36,6 +36,7 @@ from libbnb.checkpoint.step import (
     as_bytes,
     copy_step,
     reads_of,
+    transpose,
 )
 
 
@@ -149,7 +150,7 @@ def _transposed(step: Step) -> Step:
         matrix: FloatArray = whole.view(dtypes.numpy_dtype(spec.dtype)).reshape(spec.shape)
         rows = max(1, CHUNK_BYTES // (spec.shape[0] * itemsize))
         for first in range(0, spec.shape[1], rows):
-            columns = matrix[:, first : first + rows]
-            yield Piece(spec.name, first * spec.shape[0] * itemsize, columns.T.copy(order="C"))
+            columns = transpose(matrix, first, min(first + rows, spec.shape[1]))
+            yield Piece(spec.name, first * spec.shape[0] * itemsize, columns)
 
     return Step(step.name, step.reads, [TensorSpec(spec.name, spec.dtype, spec.shape[::-1])], step.elements, work)

@@ -11,7 +11,7 @@ import errno
 import json
 import os
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from io import RawIOBase
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,7 @@ from libbnb.checkpoint.layout import Shard
 from libbnb.checkpoint.step import Piece, as_bytes
 
 _JOURNAL = ".journal.jsonl"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SYNC_BYTES = 256 << 20  # at most this much work is lost when the process is killed
 
 
@@ -61,57 +62,83 @@ class Partial:
         self._finished_steps: list[int] = []
         self._unsynced = 0
         self._completed = False
-        refuse_existing(destination)
-        with os_errors_name(self.path):
-            self._journal = self._open_journal(job, resume)
+        self._ours = False  # whether the folder is that of this run, not of another one or another job
+        self._job = job
+        self._resume = resume
 
-    def _open_journal(self, job: dict[str, Any], resume: bool) -> TextIO:
-        if self.path.exists() and not resume:
-            raise CheckpointError(
-                f"{self.path}: left by a run that did not finish; add --resume to go on with it, or delete it"
-            )
+    def __enter__(self) -> Partial:
+        refuse_existing(self.destination)
+        try:
+            with os_errors_name(self.path):
+                self._journal = self._open_journal()
+                for shard in self._all_shards:
+                    self._files[shard.file_name] = self._open_shard(shard)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def _open_journal(self) -> TextIO:
+        self._refuse_what_is_there()
         self.path.mkdir(parents=True, exist_ok=True)
         journal = self._closing.enter_context((self.path / _JOURNAL).open("a+", encoding="utf-8"))
         _lock(journal, self.path)
         journal.seek(0)
         lines = _complete_lines(journal.read())
         if lines:
-            _refuse_other_job(self.path, lines[0], job)
+            _refuse_other_job(self.path, lines[0], self._job)
             self.done = {cast(int, line["done"]) for line in lines[1:]}
         else:
             _clear(self.path)
+        self._ours = True
         # Written anew: a line that was cut off by a crash must not stay in front of the next one.
         journal.truncate(0)
-        for line in [job, *({"done": number} for number in sorted(self.done))]:
+        for line in [self._job, *({"done": number} for number in sorted(self.done))]:
             journal.write(json.dumps(line) + "\n")
         journal.flush()
         return journal
 
-    def __enter__(self) -> Partial:
-        try:
-            for shard in self._all_shards:
-                with os_errors_name(self.path / shard.file_name):
-                    self._files[shard.file_name] = self._open_shard(shard)
-        except CheckpointError:
-            self.__exit__(None, None, None)
-            raise
-        return self
+    def _refuse_what_is_there(self) -> None:
+        if not self.path.exists():
+            return
+        if not (self.path / _JOURNAL).is_file():
+            raise CheckpointError(f"{self.path}: is in the way, and not made by libbnb; delete or rename it")
+        if not self._resume:
+            raise CheckpointError(
+                f"{self.path}: left by a run that did not finish; add --resume to go on with it, or delete it"
+            )
 
     def _open_shard(self, shard: Shard) -> RawIOBase:
         path = self.path / shard.file_name
         file = self._closing.enter_context(path.open("r+b" if path.exists() else "w+b", buffering=0))
-        _reserve(file.fileno(), shard.nbytes)
-        file.truncate(shard.nbytes)
-        _write_all(file, 0, memoryview(shard.header))
+        try:
+            _reserve(file.fileno(), shard.nbytes)
+            file.truncate(shard.nbytes)
+            _write_all(file, 0, memoryview(shard.header))
+        except OSError as error:
+            raise CheckpointError(self._too_small(path, error)) from error
         return file
+
+    def _too_small(self, path: Path, error: OSError) -> str:
+        reason = os.strerror(error.errno or 0).lower()
+        if error.errno not in _FULL:
+            return f"{path}: {reason}"
+        needed = sum(shard.nbytes for shard in self._all_shards) / 1e6
+        free = shutil.disk_usage(self.path).free / 1e6
+        return f"{path}: {reason}: the result has {needed:.1f} MB, {free:.1f} MB are free there"
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._completed:
-            self._sync_what_can_be()
-        self._closing.close()
-        if not self._completed and not self.done:
+        if self._completed:
+            return
+        # An error is on its way up already; what cannot be saved now will be done again.
+        with suppress(OSError):
+            if self._ours and self._finished_steps:
+                self._sync()
+        with suppress(OSError):
+            self._closing.close()
+        if self._ours and not self.done:
             shutil.rmtree(self.path, ignore_errors=True)  # nothing in it that would save work
 
     def write(self, piece: Piece) -> None:
@@ -141,14 +168,6 @@ class Partial:
         self._finished_steps.clear()
         self._unsynced = 0
 
-    def _sync_what_can_be(self) -> None:
-        try:
-            self._sync()
-        except OSError as error:
-            # Reported already: this happens while the error that ended the run is on its way up.
-            if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO):
-                raise
-
     def complete(self, texts: dict[str, str], companions: dict[Path, Path]) -> None:
         """Add the small files, make sure that all is on the disk, and give the result its name.
 
@@ -170,9 +189,9 @@ class Partial:
                 (self.path / name).write_text(text, encoding="utf-8")
             for name in [*map(str, companions), *texts]:
                 _sync_path(self.path / name)
-            self._completed = True
             self._closing.close()
             (self.path / _JOURNAL).unlink()
+            self._completed = True
             self._give_name()
 
     def _give_name(self) -> None:

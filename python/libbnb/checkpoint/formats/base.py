@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from libbnb.checkpoint import dtypes
 from libbnb.checkpoint.reader import TensorInfo
 from libbnb.checkpoint.select import Choice, skip_modules
-from libbnb.checkpoint.step import CHUNK_BYTES, ByteArray, FloatArray, Read, Step, reads_of
+from libbnb.checkpoint.step import CHUNK_BYTES, ByteArray, FloatArray, Read, Step, reads_of, transpose
 
 Load = Callable[[TensorInfo], bytes]
 
@@ -110,7 +110,7 @@ def float_chunks(tensor: TensorInfo, transposed: bool, unit: int, chunks: Iterat
         unit_rows = math.lcm(unit, row) // row
         rows = max(1, CHUNK_BYTES // (row * dtype.itemsize * unit_rows)) * unit_rows
         for first in range(0, tensor.shape[1], rows):
-            yield matrix[:, first : first + rows].T.copy(order="C").reshape(-1)
+            yield transpose(matrix, first, min(first + rows, tensor.shape[1])).reshape(-1)
 
 
 def bitsandbytes_config(
