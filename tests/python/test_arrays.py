@@ -6,6 +6,7 @@ from __future__ import annotations
 import array as stdlib_array
 import gc
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,8 @@ from hypothesis import strategies as st
 
 import libbnb
 from kinds import BF16, Exporter, Kind
+from libbnb.arrays import kind_of
+from libbnb.functional import fourbit
 
 Pair = tuple[Any, Any]
 
@@ -162,6 +165,29 @@ def test_dlpack_references_are_given_back() -> None:
     assert sys.getrefcount(x) == before
 
 
+def test_a_compact_copy_lives_until_the_call_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    strict = pytest.importorskip("array_api_strict")
+    A = strict.asarray(np.arange(12, dtype=np.float32).reshape(3, 4))
+    kind: Any = kind_of(A, "A")
+    flattened, call = kind.flattened, fourbit.call
+    copies: list[weakref.ref[Any]] = []
+
+    def remember(array: Any) -> Any:
+        copy = flattened(array)
+        copies.append(weakref.ref(copy))
+        return copy
+
+    def look(*arguments: Any) -> None:
+        assert [copy() is not None for copy in copies] == [True]
+        call(*arguments)
+
+    monkeypatch.setattr(kind, "flattened", remember)
+    monkeypatch.setattr(fourbit, "call", look)
+    libbnb.quantize_nf4(A.T)
+    gc.collect()
+    assert copies[0]() is None
+
+
 class OnDevice(Exporter):
     """Says that it is on a device of another kind."""
 
@@ -196,9 +222,12 @@ def test_torch_tensors_of_all_sorts() -> None:
     same(libbnb.quantize_nf4(buffer), want)
     with torch.inference_mode():
         same(libbnb.quantize_nf4(x * 1), want)
-    negated = torch.complex(x, -x).conj().imag  # a view whose sign is a flag
-    assert negated.is_neg()
-    same(libbnb.quantize_nf4(negated), want)
+    for negated in (torch.complex(x, -x).conj().imag, torch._neg_view(-x)):  # views whose sign is a flag
+        assert negated.is_neg()
+        same(libbnb.quantize_nf4(negated), want)
+        same(libbnb.quantize_blockwise(negated), libbnb.quantize_blockwise(x))
+        for got, expected in zip(libbnb.int8_vectorwise_quant(negated), libbnb.int8_vectorwise_quant(x), strict=True):
+            assert (got is None and expected is None) or torch.equal(got, expected)
     packed, state = libbnb.quantize_nf4(torch.nn.Parameter(x))
     assert not packed.requires_grad and type(packed) is torch.Tensor
     assert isinstance(state.shape, torch.Size) and state.dtype == torch.float32

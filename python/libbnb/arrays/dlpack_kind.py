@@ -25,15 +25,15 @@ _to_device: Any = array_api_compat.to_device  # pyright: ignore[reportUnknownMem
 
 
 class Held:
-    """An input array together with the capsule that keeps the memory it shows."""
+    """An input array together with what keeps the memory that was described: a capsule, and the array it came from."""
 
-    __slots__ = ("array", "capsule", "dtype", "shape")
+    __slots__ = ("array", "dtype", "keeps", "shape")
 
-    def __init__(self, array: Array, imported: dlpack.Imported) -> None:
+    def __init__(self, array: Array, shape: tuple[int, ...], keeps: Any) -> None:
         self.array = array
-        self.capsule = imported.capsule
-        self.shape = imported.shape
+        self.shape = shape
         self.dtype = array.dtype
+        self.keeps = keeps
 
 
 def _flat_view(imported: dlpack.Imported) -> View:
@@ -64,13 +64,11 @@ class NamespaceKind(ArrayKind):
     def read(self, array: Array, name: str) -> tuple[Array, View]:
         array = array.array if isinstance(array, Held) else self.accept(array, name)
         imported = dlpack.read(array)
-        shown = array
+        shown, shape = array, imported.shape
         if not imported.compact:
             shown = self.flattened(array)
-            imported = dlpack.read(shown)._replace(shape=imported.shape)
-        held = Held(array, imported)
-        held.capsule = (shown, imported.capsule)
-        return held, _flat_view(imported)
+            imported = dlpack.read(shown)
+        return Held(array, shape, (shown, imported.capsule)), _flat_view(imported)
 
     def write(self, array: Array, name: str) -> View:
         imported = dlpack.read(self.accept(array, name))
