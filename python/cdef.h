@@ -1,3 +1,4 @@
 /* SPDX-License-Identifier: MIT */
 /* Everything that the Python package declares to cffi; python/meson.build preprocesses it with BNB_CDEF defined. */
 #include <bnb/bnb.h>
+#include <bnb/bitsandbytes.h>
