@@ -87,20 +87,20 @@ bnb_status update_8bit(const char *function, bnb_optimizer optimizer, DType dtyp
 
 }  // namespace
 
-#define BNB_DEFINE(family, suffix, T)                                                                                 \
-  bnb_status c##family##32bit_grad_##suffix(BNB_ARGS_OPTIMIZER_32BIT(T)) {                                            \
-    return update_32bit("c" #family "32bit_grad_" #suffix, families::family, dtypes::T, g, p, state1, state2, unorm,  \
-                        max_unorm, param_norm,                                                                        \
-                        {beta1, beta2, beta3, alpha, eps, weight_decay, lr, gnorm_scale, skip_zeros}, step, n);       \
+#define BNB_DEFINE(family, suffix, T)                                                                                \
+  bnb_status c##family##32bit_grad_##suffix(BNB_ARGS_OPTIMIZER_32BIT(T)) {                                           \
+    return update_32bit("c" #family "32bit_grad_" #suffix, families::family, dtypes::T, g, p, state1, state2, unorm, \
+                        max_unorm, param_norm,                                                                       \
+                        {beta1, beta2, beta3, alpha, eps, weight_decay, lr, gnorm_scale, skip_zeros}, step, n);      \
   }
 BNB_OPTIMIZERS_32BIT(BNB_DEFINE)
 #undef BNB_DEFINE
 
-#define BNB_DEFINE(family, suffix, T)                                                                                 \
-  bnb_status c##family##_8bit_blockwise_grad_##suffix(BNB_ARGS_OPTIMIZER_8BIT(T)) {                                   \
-    return update_8bit("c" #family "_8bit_blockwise_grad_" #suffix, families::family, dtypes::T, p, g, state1,        \
-                       state2, quantiles1, quantiles2, absmax1, absmax2,                                              \
-                       {beta1, beta2, beta3, alpha, eps, weight_decay, lr, gnorm_scale, skip_zeros}, step, n);        \
+#define BNB_DEFINE(family, suffix, T)                                                                                  \
+  bnb_status c##family##_8bit_blockwise_grad_##suffix(BNB_ARGS_OPTIMIZER_8BIT(T)) {                                    \
+    return update_8bit("c" #family "_8bit_blockwise_grad_" #suffix, families::family, dtypes::T, p, g, state1, state2, \
+                       quantiles1, quantiles2, absmax1, absmax2,                                                       \
+                       {beta1, beta2, beta3, alpha, eps, weight_decay, lr, gnorm_scale, skip_zeros}, step, n);         \
   }
 BNB_OPTIMIZERS_8BIT(BNB_DEFINE)
 #undef BNB_DEFINE

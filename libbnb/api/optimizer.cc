@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// coptimizer_update_32bit, coptimizer_update_8bit and cmeasure_norms: validation of configurations and lists of tensors.
+// coptimizer_update_32bit, coptimizer_update_8bit and cmeasure_norms: validation of configurations and lists of
+// tensors.
 #include <cmath>
 
 #include "api/absmax.h"
@@ -156,7 +157,8 @@ OptimizerTensor check_entry(Check &check, const Traits &traits, const bnb_optimi
 }
 
 bnb_status no_memory(const char *function, int64_t count) {
-  return fail(BNB_ERROR_OUT_OF_MEMORY, "%s: no memory for the descriptions of %lld tensors", function, (long long)count);
+  return fail(BNB_ERROR_OUT_OF_MEMORY, "%s: no memory for the descriptions of %lld tensors", function,
+              (long long)count);
 }
 
 void check_count(Check &check, const void *tensors, int64_t count) {

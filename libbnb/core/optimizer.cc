@@ -25,7 +25,8 @@ bool is_decoupled(bnb_optimizer optimizer) {
 OptimizerFactors make_factors(const bnb_optimizer_config &config, double scale, int64_t step, double update_scale) {
   const BiasCorrection bias = bias_correction(config, step);
   const bool decoupled = is_decoupled(config.optimizer);
-  const double correction = config.optimizer == BNB_ADAM ? bias.second / bias.first : 1.0;  // AdEMAMix has it in mix1, mix3
+  const double correction =
+      config.optimizer == BNB_ADAM ? bias.second / bias.first : 1.0;  // AdEMAMix has it in mix1, mix3
   OptimizerFactors factors{};
   factors.gnorm_scale = float(config.gnorm_scale * scale);
   factors.coupled_decay = decoupled ? 0.0f : float(config.weight_decay);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The optimizers as backends see them: argument structs without descriptors, and the numbers of a step (docs/optimizers.md).
+// The optimizers as backends see them: argument structs without descriptors, and the numbers of a step
+// (docs/optimizers.md).
 #ifndef BNB_CORE_OPTIMIZER_H_
 #define BNB_CORE_OPTIMIZER_H_
 
@@ -9,20 +10,21 @@
 
 namespace bnb {
 
-// Sums of squares have one order: element i of a piece is added to lane i % kSumLanes, the lanes of a piece are added in order,
-// the pieces of a section likewise, then the sections of a tensor, then the tensors of a list; all in float64.
+// Sums of squares have one order: element i of a piece is added to lane i % kSumLanes, the lanes of a piece are added
+// in order, the pieces of a section likewise, then the sections of a tensor, then the tensors of a list; all in
+// float64.
 constexpr int64_t kSumLanes = 16, kSumPiece = 1024, kSumSection = 64 * kSumPiece;
 
 // One entry of bnb_optimizer_tensors. What the optimizer does not use is NULL.
 struct OptimizerTensor {
-  DType g_dtype, p_dtype;  // float dtypes
-  const void *g;           // [n]
-  void *p;                 // [n]
-  void *state1, *state2;   // fp32 or uint8 [n]; state1 of AdEMAMix [2, n]
-  void *absmax1, *absmax2;           // 8-bit: fp32 [nb]; absmax1 of AdEMAMix [2, nb]
-  const void *qmap1, *qmap2;         // 8-bit: fp32 [256], ascending
-  void *unorm;             // fp32 [1] or NULL
-  double param_norm;       // 0: to be measured if it is needed
+  DType g_dtype, p_dtype;     // float dtypes
+  const void *g;              // [n]
+  void *p;                    // [n]
+  void *state1, *state2;      // fp32 or uint8 [n]; state1 of AdEMAMix [2, n]
+  void *absmax1, *absmax2;    // 8-bit: fp32 [nb]; absmax1 of AdEMAMix [2, nb]
+  const void *qmap1, *qmap2;  // 8-bit: fp32 [256], ascending
+  void *unorm;                // fp32 [1] or NULL
+  double param_norm;          // 0: to be measured if it is needed
   int64_t n, step;
 };
 
@@ -50,7 +52,8 @@ struct MeasureNormsArgs {
   void *found_inf;                 // fp32 [1] or NULL
 };
 
-// The constants of one step of one tensor. Computed in double, each rounded once; the formulas are in reference/optimizer.cc.
+// The constants of one step of one tensor. Computed in double, each rounded once; the formulas are in
+// reference/optimizer.cc.
 struct OptimizerFactors {
   float gnorm_scale;
   float coupled_decay;  // times p, added to the gradient; 0 if there is none
@@ -58,9 +61,9 @@ struct OptimizerFactors {
   float beta1, rest1;   // rest = 1 - beta
   float beta2, rest2;
   float beta3, rest3;
-  float mix1, mix3;     // AdEMAMix: weights of the fast and the slow average
+  float mix1, mix3;  // AdEMAMix: weights of the fast and the slow average
   float eps;
-  float step_size;      // p + step_size * direction
+  float step_size;  // p + step_size * direction
   bool first_step;
 };
 
@@ -70,7 +73,8 @@ OptimizerFactors make_factors(const bnb_optimizer_config &config, double scale, 
 // The norm of an update: sqrt(sum of squared directions) times the bias corrections that step_size holds.
 double update_norm(const bnb_optimizer_config &config, int64_t step, double sum_of_squares);
 
-// What the update is multiplied by so that its norm is at most max_unorm * param_norm. A parameter of zeros is not held at zero.
+// What the update is multiplied by so that its norm is at most max_unorm * param_norm. A parameter of zeros is not held
+// at zero.
 double update_scale(double max_unorm, double param_norm, double update_norm);
 
 }  // namespace bnb

@@ -5,12 +5,14 @@
 //   state, direction = step(state, g)                 below, one per optimizer
 //   p = fma(step_size, direction, p * kept)           kept = 1 - lr * weight_decay where the decay is decoupled, else 1
 //
-// p, g and the fp32 states are read once and rounded once. t is the step; us = 1, or what max_unorm makes of it (core/optimizer.h);
-// c1 = 1 - beta1^t and c2 = sqrt(1 - beta2^t) are computed in double, so are the constants made from them, each rounded once:
+// p, g and the fp32 states are read once and rounded once. t is the step; us = 1, or what max_unorm makes of it
+// (core/optimizer.h); c1 = 1 - beta1^t and c2 = sqrt(1 - beta2^t) are computed in double, so are the constants made
+// from them, each rounded once:
 //   step_size = -lr * us, for Adam -lr * us * c2 / c1;  eps stands for eps * c2 with Adam and AdEMAMix.
 //
-// 8-bit states: state = code[codes[i]] * absmax[block] before; after, absmax = max |state| over the block, and the nearest code
-// of the state divided by it, by the rules of quantize_blockwise. A block in which all is skipped is not encoded anew.
+// 8-bit states: state = code[codes[i]] * absmax[block] before; after, absmax = max |state| over the block, and the
+// nearest code of the state divided by it, by the rules of quantize_blockwise. A block in which all is skipped is not
+// encoded anew.
 #include <cmath>
 
 #include "reference/normalise.h"
@@ -38,15 +40,9 @@ float step(bnb_optimizer optimizer, const OptimizerFactors &f, float g, State &s
       s.slow = std::fma(f.beta3, s.slow, f.rest3 * g);
       s.second = std::fma(f.beta2, s.second, f.rest2 * (g * g));
       return std::fma(f.mix3, s.slow, f.mix1 * s.first) / (std::sqrt(s.second) + f.eps);
-    case BNB_MOMENTUM:
-      s.first = f.first_step ? g : std::fma(f.beta1, s.first, g);
-      return s.first;
-    case BNB_RMSPROP:
-      s.first = std::fma(f.beta1, s.first, f.rest1 * (g * g));
-      return g / (std::sqrt(s.first) + f.eps);
-    case BNB_ADAGRAD:
-      s.first = std::fma(g, g, s.first);
-      return g / (std::sqrt(s.first) + f.eps);
+    case BNB_MOMENTUM: s.first = f.first_step ? g : std::fma(f.beta1, s.first, g); return s.first;
+    case BNB_RMSPROP: s.first = std::fma(f.beta1, s.first, f.rest1 * (g * g)); return g / (std::sqrt(s.first) + f.eps);
+    case BNB_ADAGRAD: s.first = std::fma(g, g, s.first); return g / (std::sqrt(s.first) + f.eps);
     default: {  // BNB_LION
       const float direction = sign(std::fma(f.beta1, s.first, f.rest1 * g));
       s.first = std::fma(f.beta2, s.first, f.rest2 * g);
@@ -130,7 +126,8 @@ struct States8bit {
   }
   void write(int64_t i, const State &state, const State &absmax) const {
     codes1()[i] = nearest(normalise(state.first, absmax.first), *args.search1);
-    if (args.optimizer == BNB_ADEMAMIX) codes1()[args.n + i] = nearest(normalise(state.slow, absmax.slow), *args.search1);
+    if (args.optimizer == BNB_ADEMAMIX)
+      codes1()[args.n + i] = nearest(normalise(state.slow, absmax.slow), *args.search1);
     if (args.state2) codes2()[i] = nearest(normalise(state.second, absmax.second), *args.search2);
   }
   void write_absmax(int64_t block, const State &absmax) const {
@@ -140,7 +137,8 @@ struct States8bit {
   }
 };
 
-// sums[section] for sections [begin, end) of n elements, of the squares of value(i): kSumLanes and the constants beside it.
+// sums[section] for sections [begin, end) of n elements, of the squares of value(i): kSumLanes and the constants beside
+// it.
 template <typename Value>
 void sum_sections(int64_t n, double *sums, int64_t begin, int64_t end, const Value &value) {
   for (int64_t section = begin; section < end; ++section) {

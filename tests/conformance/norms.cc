@@ -17,7 +17,8 @@ Call make(const std::vector<Array> &arrays, DLDataType norm_dtype, Random &rando
   Call call;
   std::vector<int> places;
   for (const Array &array : arrays) {
-    places.push_back(call.input("tensor", array.dtype, {array.n}, filled(array.fill, array.dtype, array.n, 64, {}, random)));
+    places.push_back(
+        call.input("tensor", array.dtype, {array.n}, filled(array.fill, array.dtype, array.n, 64, {}, random)));
   }
   const int64_t count = int64_t(arrays.size());
   const int norms = call.output("norms", norm_dtype, {count}, Nan::kAny);
@@ -54,20 +55,24 @@ std::string against_long_double(const Target &target, Random &random) {
 CONFORMANCE(norms) {
   for (DLDataType dtype : kFloats) {
     for (int64_t n : {0, 1, 15, 16, 17, 1023, 1024, 1025, 2049, 65536, 65537, 200003}) {
-      suite.check("norms/n" + std::to_string(n) + "/" + name_of(dtype),
-                  [&](Random &random) { return make({{n, dtype, Fill::kNormal}}, kF64, random); });
+      suite.check("norms/n" + std::to_string(n) + "/" + name_of(dtype), [&](Random &random) {
+        return make({{n, dtype, Fill::kNormal}}, kF64, random);
+      });
     }
     for (Fill fill : kAllFills) {
-      suite.check(std::string("norms/") + name_of(fill) + "/" + name_of(dtype),
-                  [&](Random &random) { return make({{3000, dtype, fill}, {5, dtype, Fill::kNormal}}, kF32, random); });
+      suite.check(std::string("norms/") + name_of(fill) + "/" + name_of(dtype), [&](Random &random) {
+        return make({{3000, dtype, fill}, {5, dtype, Fill::kNormal}}, kF32, random);
+      });
     }
     constexpr int64_t kBenchSize = 1 << 24;
-    suite.bench("norms/" + name_of(dtype), double(kBenchSize * size_of(dtype)),
-                [&](Random &random) { return make({{kBenchSize, dtype, Fill::kNormal}}, kF64, random); });
+    suite.bench("norms/" + name_of(dtype), double(kBenchSize * size_of(dtype)), [&](Random &random) {
+      return make({{kBenchSize, dtype, Fill::kNormal}}, kF64, random);
+    });
   }
   suite.check("norms/list", [&](Random &random) {
     std::vector<Array> arrays;
-    for (int64_t n : {0, 70000, 3, 0, 1024, 150001, 1, 0}) arrays.push_back({n, kFloats[random.below(3)], Fill::kNormal});
+    for (int64_t n : {0, 70000, 3, 0, 1024, 150001, 1, 0})
+      arrays.push_back({n, kFloats[random.below(3)], Fill::kNormal});
     return make(arrays, kF64, random);
   });
   suite.check("norms/no_tensors", [&](Random &random) { return make({}, kF64, random); });

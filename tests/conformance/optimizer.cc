@@ -19,9 +19,9 @@ struct Optimizer {
   bool first_is_positive;  // state1 holds squares
 };
 constexpr Optimizer kOptimizers[] = {
-    {"adam", BNB_ADAM, true, 1, false},        {"momentum", BNB_MOMENTUM, false, 1, false},
-    {"rmsprop", BNB_RMSPROP, false, 1, true},  {"lars", BNB_LARS, false, 1, false},
-    {"adagrad", BNB_ADAGRAD, false, 1, true},  {"lion", BNB_LION, false, 1, false},
+    {"adam", BNB_ADAM, true, 1, false},         {"momentum", BNB_MOMENTUM, false, 1, false},
+    {"rmsprop", BNB_RMSPROP, false, 1, true},   {"lars", BNB_LARS, false, 1, false},
+    {"adagrad", BNB_ADAGRAD, false, 1, true},   {"lion", BNB_LION, false, 1, false},
     {"ademamix", BNB_ADEMAMIX, true, 2, false}, {"lamb", BNB_LAMB, true, 1, false}};
 
 struct Options {
@@ -108,7 +108,8 @@ std::vector<float> state_scales(int64_t n, Fill fill, Random &random) {
   return values;
 }
 
-Entry add_entry(Call &call, const Optimizer &optimizer, const Shape &shape, const std::vector<float> &code, Random &random) {
+Entry add_entry(Call &call, const Optimizer &optimizer, const Shape &shape, const std::vector<float> &code,
+                Random &random) {
   const int64_t n = shape.size.n, averages = optimizer.averages;
   Entry entry;
   entry.g = call.input("g", shape.g, {n}, filled(shape.fill, shape.g, n, 64, {}, random));
@@ -122,7 +123,8 @@ Entry add_entry(Call &call, const Optimizer &optimizer, const Shape &shape, cons
   } else {
     const int64_t nb = shape.size.blocks();
     entry.state1 = call.updated("state1", kU8, {averages, n}, random_bytes(averages * n, random));
-    entry.absmax1 = call.updated("absmax1", kF32, {averages, nb}, bytes_of(state_scales(averages * nb, shape.fill, random)));
+    entry.absmax1 =
+        call.updated("absmax1", kF32, {averages, nb}, bytes_of(state_scales(averages * nb, shape.fill, random)));
     entry.qmap1 = call.input("qmap1", kF32, {256}, bytes_of(code));
     if (optimizer.second) {
       entry.state2 = call.updated("state2", kU8, {n}, random_bytes(n, random));
@@ -136,12 +138,14 @@ Entry add_entry(Call &call, const Optimizer &optimizer, const Shape &shape, cons
 
 bnb_optimizer_tensors describe(const Entry &entry, const Options &options, DLTensor *const *t) {
   const auto at = [&](int i) { return i < 0 ? nullptr : t[i]; };
-  return {at(entry.g),       at(entry.p),     at(entry.state1), at(entry.state2),
-          at(entry.absmax1), at(entry.absmax2), at(entry.qmap1),  at(entry.qmap2),
-          options.config.max_unorm > 0.0 ? at(entry.unorm_vec) : nullptr, options.param_norm, options.step};
+  return {at(entry.g),        at(entry.p),       at(entry.state1),
+          at(entry.state2),   at(entry.absmax1), at(entry.absmax2),
+          at(entry.qmap1),    at(entry.qmap2),   options.config.max_unorm > 0.0 ? at(entry.unorm_vec) : nullptr,
+          options.param_norm, options.step};
 }
 
-Call make(const Optimizer &optimizer, const Options &options, const std::vector<Shape> &shapes, Code code, Random &random) {
+Call make(const Optimizer &optimizer, const Options &options, const std::vector<Shape> &shapes, Code code,
+          Random &random) {
   Call call;
   std::vector<Entry> entries;
   const std::vector<float> code_values = values_of(code, random);
@@ -166,7 +170,8 @@ std::string name(const Optimizer &optimizer, const Options &options, const std::
   return std::string("optimizer/") + optimizer.name + "/" + options.name + "/" + rest;
 }
 std::string describe(const Shape &shape) {
-  const std::string size = shape.size.blocksize ? "8bit/" + name_of(shape.size) : "32bit/n" + std::to_string(shape.size.n);
+  const std::string size =
+      shape.size.blocksize ? "8bit/" + name_of(shape.size) : "32bit/n" + std::to_string(shape.size.n);
   return size + "/p_" + name_of(shape.p) + "_g_" + name_of(shape.g) + "/" + name_of(shape.fill);
 }
 
@@ -269,8 +274,9 @@ CONFORMANCE(optimizer) {
         const int64_t states = optimizer.averages + optimizer.second, state_bytes = blocksize ? 2 : 8;
         const Shape shape{{kBenchSize, blocksize}, dtype, dtype, Fill::kNormal};
         suite.bench(name(optimizer, all_options()[0], describe(shape)),
-                    double(kBenchSize) * double(3 * size_of(dtype) + states * state_bytes),
-                    [&](Random &random) { return make(optimizer, all_options()[0], {shape}, Code::kDynamicSigned, random); });
+                    double(kBenchSize) * double(3 * size_of(dtype) + states * state_bytes), [&](Random &random) {
+                      return make(optimizer, all_options()[0], {shape}, Code::kDynamicSigned, random);
+                    });
       }
     }
   }

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "check.h"
 #include "conformance/random.h"
-#include "unit/check.h"
 
 namespace {
 
@@ -108,12 +108,8 @@ struct Paper {
         return (m[i] / correction1 + c.alpha * slow[i]) / (std::sqrt(v[i] / correction2) + c.eps);
       case BNB_MOMENTUM:
       case BNB_LARS: return m[i] = t == 1 ? g : c.beta1 * m[i] + g;
-      case BNB_RMSPROP:
-        m[i] = c.beta1 * m[i] + (1 - c.beta1) * g * g;
-        return g / (std::sqrt(m[i]) + c.eps);
-      case BNB_ADAGRAD:
-        m[i] += g * g;
-        return g / (std::sqrt(m[i]) + c.eps);
+      case BNB_RMSPROP: m[i] = c.beta1 * m[i] + (1 - c.beta1) * g * g; return g / (std::sqrt(m[i]) + c.eps);
+      case BNB_ADAGRAD: m[i] += g * g; return g / (std::sqrt(m[i]) + c.eps);
       default: {
         m[i] = c.beta2 * old + (1 - c.beta2) * g;
         const double mixed = c.beta1 * old + (1 - c.beta1) * g;
@@ -154,8 +150,9 @@ void follows_paper(bnb_optimizer optimizer, double max_unorm) {
     parameter.draw(random);
     CHECK(parameter.update(config, t) == BNB_OK);
     const double norm = paper.update(parameter.g, t);
-    if (max_unorm > 0) CHECK_THAT(std::fabs(double(parameter.unorm[0]) - norm) <= 1e-4 * norm, "norm %g, must be %g",
-                                  double(parameter.unorm[0]), norm);
+    if (max_unorm > 0)
+      CHECK_THAT(std::fabs(double(parameter.unorm[0]) - norm) <= 1e-4 * norm, "norm %g, must be %g",
+                 double(parameter.unorm[0]), norm);
   }
   for (size_t i = 0; i < parameter.p.size(); ++i) {
     // A step rounds p twice, and its update to some parts in 2^22.
@@ -217,7 +214,8 @@ void bad_input() {
   Parameter good(BNB_ADAM, 10, random), other(BNB_ADAM, 10, random);
   Floats small(9), code(256);
   bnb_create_dynamic_map(1, code.data());
-  const auto refused = [&](const char *word, const std::function<void(bnb_optimizer_config &, bnb_optimizer_tensors &)> &spoil) {
+  const auto refused = [&](const char *word,
+                           const std::function<void(bnb_optimizer_config &, bnb_optimizer_tensors &)> &spoil) {
     bnb_optimizer_config config = usual(BNB_ADAM);
     Tensor g1(good.g), p1(good.p), m1(good.state1), v1(good.state2), g2(other.g), p2(other.p), m2(other.state1),
         v2(other.state2);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Optimizer steps with states in fp32. EXACT.
 //
-// p and g of 16 bits are widened a chunk at a time. All arrays are updated where they are: their lines are in the cache because they
-// were just read, so streaming stores would gain nothing.
+// p and g of 16 bits are widened a chunk at a time. All arrays are updated where they are: their lines are in the cache
+// because they were just read, so streaming stores would gain nothing.
 #include "cpu/kernels/kernels.h"
 #include "cpu/kernels/optimizer_step.h"
 #include "cpu/kernels/sum_squares.h"

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Optimizer steps with states in 8 bits, blockwise. EXACT.
 //
-// A block goes through in two halves that meet in buffers in the first-level cache. First its states are looked up, multiplied by their
-// absmax and advanced; now the new absmax are known. Then parameters move and states are encoded in one loop, because the
-// first keeps the divider busy and the second the load ports. A block larger than the buffers goes through the first half
-// twice: once for its absmax alone.
+// A block goes through in two halves that meet in buffers in the first-level cache. First its states are looked up,
+// multiplied by their absmax and advanced; now the new absmax are known. Then parameters move and states are encoded in
+// one loop, because the first keeps the divider busy and the second the load ports. A block larger than the buffers
+// goes through the first half twice: once for its absmax alone.
 #include "cpu/kernels/blocks.h"
 #include "cpu/kernels/kernels.h"
 #include "cpu/kernels/optimizer_step.h"
@@ -65,7 +65,8 @@ BNB_INLINE void encode(Buffer &states, int64_t count, float absmax, const CodeSe
     with_nearest(search, [&](auto nearest) {
       int64_t i = 0;
       for (; i + kLanes <= count; i += kLanes) store_uint8(codes + i, nearest(normalise(load<F32>(states.at(i)))));
-      if (i < count) store_uint8_some(codes + i, nearest(normalise(load_some<F32>(states.at(i), count - i))), count - i);
+      if (i < count)
+        store_uint8_some(codes + i, nearest(normalise(load_some<F32>(states.at(i), count - i))), count - i);
     });
   });
 }
@@ -81,7 +82,10 @@ class Kernel {
 
  public:
   BNB_INLINE explicit Kernel(const OptimizerKernelArgs &args)
-      : args_(args), c_(make_constants(args)), nb_(block_count(args.n, args.blocksize)), table1_(make_code_table(args.qmap1)) {
+      : args_(args),
+        c_(make_constants(args)),
+        nb_(block_count(args.n, args.blocksize)),
+        table1_(make_code_table(args.qmap1)) {
     if constexpr (Is::kSecond) table2_ = make_code_table(args.qmap2);
   }
 
@@ -176,7 +180,8 @@ class Kernel {
       if constexpr (Is::kSlow) lanes.store(buffers_.slow.at(i), s.slow);
       if constexpr (Is::kCarries) lanes.store(buffers_.carried.at(i), carried);
       largest.first = max_uint(largest.first, lanes.only(and_int(bits(s.first), magnitude)));
-      if constexpr (Is::kSecond) largest.second = max_uint(largest.second, lanes.only(and_int(bits(s.second), magnitude)));
+      if constexpr (Is::kSecond)
+        largest.second = max_uint(largest.second, lanes.only(and_int(bits(s.second), magnitude)));
       if constexpr (Is::kSlow) largest.slow = max_uint(largest.slow, lanes.only(and_int(bits(s.slow), magnitude)));
       largest.g = max_uint(largest.g, and_int(bits(g), magnitude));
     });
@@ -184,7 +189,8 @@ class Kernel {
     *all = largest;
   }
 
-  // The parameters' part of the second half. Lives outside of the kernel, so that stores to the buffers cannot change it.
+  // The parameters' part of the second half. Lives outside of the kernel, so that stores to the buffers cannot change
+  // it.
   struct Mover {
     const Constants c;
     const char *const g;
@@ -211,14 +217,17 @@ class Kernel {
     } else {
       for_lanes(chunk.count, [&](int64_t i, auto lanes) { move(i, states_at(i, lanes), carried_at(i, lanes), lanes); });
       encode(buffers_.first, chunk.count, absmax.first, *args_.search1, codes1(chunk.first));
-      if constexpr (Is::kSecond) encode(buffers_.second, chunk.count, absmax.second, *args_.search2, codes2(chunk.first));
-      if constexpr (Is::kSlow) encode(buffers_.slow, chunk.count, absmax.slow, *args_.search1, codes1(args_.n + chunk.first));
+      if constexpr (Is::kSecond)
+        encode(buffers_.second, chunk.count, absmax.second, *args_.search2, codes2(chunk.first));
+      if constexpr (Is::kSlow)
+        encode(buffers_.slow, chunk.count, absmax.slow, *args_.search1, codes1(args_.n + chunk.first));
     }
     store_from_fp32(args_.p_dtype, args_.p, chunk.first, chunk.count, buffers_.p);
   }
   BNB_INLINE void move_and_encode(const Chunk &chunk, const Absmax &absmax, const Mover &move) {
     const NearestByBucket nearest1{*args_.search1}, nearest2{*args_.search2};
-    const Ordinary first{splat(1.0f / absmax.first)}, second{splat(1.0f / absmax.second)}, slow{splat(1.0f / absmax.slow)};
+    const Ordinary first{splat(1.0f / absmax.first)}, second{splat(1.0f / absmax.second)},
+        slow{splat(1.0f / absmax.slow)};
     uint8_t *const codes_first = codes1(chunk.first);
     uint8_t *const codes_second = Is::kSecond ? codes2(chunk.first) : nullptr;
     uint8_t *const codes_slow = Is::kSlow ? codes1(args_.n + chunk.first) : nullptr;
@@ -251,7 +260,8 @@ void optimizer_measure_8bit(const OptimizerKernelArgs &args, int64_t begin, int6
   static_assert(kSumPiece <= kChunk, "a piece fits the buffers");
   with_optimizer(args.optimizer, [&](auto optimizer) {
     Kernel<decltype(optimizer)::value> kernel(args);
-    sum_sections(args.n, args.sums, begin, end, [&](int64_t first, int64_t last) { return kernel.measure(first, last); });
+    sum_sections(args.n, args.sums, begin, end,
+                 [&](int64_t first, int64_t last) { return kernel.measure(first, last); });
   });
 }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // One step of every optimizer in vectors: the formulas of reference/optimizer.cc, operation by operation.
 //
-// A step has two halves. advance() moves the states; direction() tells from the new states where the parameter goes. States in 8
-// bits need the halves apart: all new states of a block are known before the first of them can be encoded, and the square roots and
-// divisions of the second half then run beside the encoder's look-ups.
+// A step has two halves. advance() moves the states; direction() tells from the new states where the parameter goes.
+// States in 8 bits need the halves apart: all new states of a block are known before the first of them can be encoded,
+// and the square roots and divisions of the second half then run beside the encoder's look-ups.
 #ifndef BNB_CPU_KERNELS_OPTIMIZER_STEP_H_
 #define BNB_CPU_KERNELS_OPTIMIZER_STEP_H_
 
@@ -32,10 +32,10 @@ struct Constants {
 };
 BNB_INLINE Constants make_constants(const OptimizerKernelArgs &args) {
   const OptimizerFactors &f = args.factors;
-  return {splat(f.gnorm_scale), splat(f.coupled_decay), splat(f.kept),  splat(f.beta1), splat(f.rest1),
-          splat(f.beta2),       splat(f.rest2),         splat(f.beta3), splat(f.rest3), splat(f.mix1),
-          splat(f.mix3),        splat(f.eps),           splat(f.step_size),
-          f.coupled_decay != 0.0f, f.first_step, args.skip_zeros, args.skip_nonfinite};
+  return {splat(f.gnorm_scale), splat(f.coupled_decay), splat(f.kept),      splat(f.beta1),          splat(f.rest1),
+          splat(f.beta2),       splat(f.rest2),         splat(f.beta3),     splat(f.rest3),          splat(f.mix1),
+          splat(f.mix3),        splat(f.eps),           splat(f.step_size), f.coupled_decay != 0.0f, f.first_step,
+          args.skip_zeros,      args.skip_nonfinite};
 }
 
 constexpr uint32_t kMagnitude = 0x7FFFFFFFu, kInfinite = 0x7F800000u;
@@ -136,8 +136,8 @@ struct alignas(64) Buffer {
   BNB_INLINE char *at(int64_t i) { return reinterpret_cast<char *>(values + i); }
 };
 
-// Elements [first, first + count) of an array as fp32: the array itself, or the buffer after filling it. count <= kChunk
-// unless the array is fp32.
+// Elements [first, first + count) of an array as fp32: the array itself, or the buffer after filling it. count <=
+// kChunk unless the array is fp32.
 BNB_INLINE char *as_fp32(DType dtype, const void *array, int64_t first, int64_t count, Buffer &buffer) {
   const char *p = static_cast<const char *>(array);
   if (dtype == DType::kF32) return const_cast<char *>(p + first * 4);

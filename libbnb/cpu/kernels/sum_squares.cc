@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Sums of squares of float arrays, for norms. EXACT.
-#include "cpu/kernels/kernels.h"
 #include "cpu/kernels/sum_squares.h"
+#include "cpu/kernels/kernels.h"
 
 namespace bnb::cpu::BNB_ISA {
 

@@ -13,8 +13,8 @@ class WorkList {
   explicit WorkList(int64_t count) : count_(count), starts_(count + 1) {}
   bool usable() const { return starts_.usable(); }
 
-  // Calls body(entry, begin, end) for ranges that make up [0, units_of(entry)) of every entry, multiples of multiple_of(entry)
-  // but for the last. bytes_of(entry): what one unit of it reads and writes, about.
+  // Calls body(entry, begin, end) for ranges that make up [0, units_of(entry)) of every entry, multiples of
+  // multiple_of(entry) but for the last. bytes_of(entry): what one unit of it reads and writes, about.
   template <typename UnitsOf, typename MultipleOf, typename BytesOf, typename Body>
   void run(const UnitsOf &units_of, const MultipleOf &multiple_of, const BytesOf &bytes_of, const Body &body) {
     double bytes = 0.0;

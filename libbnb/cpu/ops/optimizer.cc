@@ -14,7 +14,8 @@ namespace {
 class Sums {
  public:
   template <typename ElementsOf>
-  Sums(int64_t count, const ElementsOf &elements_of) : starts_(count + 1), sections_(count_sections(count, elements_of)) {}
+  Sums(int64_t count, const ElementsOf &elements_of)
+      : starts_(count + 1), sections_(count_sections(count, elements_of)) {}
   bool usable() const { return starts_.usable() && sections_.usable(); }
 
   int64_t sections(int64_t entry) const { return starts_[entry + 1] - starts_[entry]; }
@@ -99,8 +100,9 @@ bool describe(const Call &call, Searches *searches, int32_t *found_nonfinite) {
 }
 
 bool any_nonfinite_gradient(const Call &call) {
-  sum_squares(call.kernels, call.list, call.sums,
-              [&](int64_t i) { return FloatArray{call.tensors[i].g_dtype, call.tensors[i].g, call.tensors[i].n}; });
+  sum_squares(call.kernels, call.list, call.sums, [&](int64_t i) {
+    return FloatArray{call.tensors[i].g_dtype, call.tensors[i].g, call.tensors[i].n};
+  });
   for (int64_t i = 0; i < call.args.count; ++i) {
     if (!std::isfinite(call.sums.sum(i))) return true;  // squares of finite numbers cannot overflow a double
   }
@@ -175,7 +177,8 @@ bnb_status run(const OptimizerUpdateArgs &args) {
   Searches searches;
   int32_t found_nonfinite = 0;
   if (!list.usable() || !sums.usable() || !tensors.usable() || !describe(call, &searches, &found_nonfinite)) {
-    return fail(BNB_ERROR_OUT_OF_MEMORY, "an optimizer step: no memory for the work on %lld tensors", (long long)args.count);
+    return fail(BNB_ERROR_OUT_OF_MEMORY, "an optimizer step: no memory for the work on %lld tensors",
+                (long long)args.count);
   }
   if (may_skip && any_nonfinite_gradient(call)) {
     store<float>(args.found_inf, 0, 1.0f);
@@ -209,7 +212,8 @@ bnb_status measure_norms(const MeasureNormsArgs &args, Queue) {
   WorkList list(args.count);
   const Sums sums(args.count, [&](int64_t i) { return args.tensors[i].n; });
   if (!list.usable() || !sums.usable()) {
-    return fail(BNB_ERROR_OUT_OF_MEMORY, "cmeasure_norms: no memory for the sums of %lld tensors", (long long)args.count);
+    return fail(BNB_ERROR_OUT_OF_MEMORY, "cmeasure_norms: no memory for the sums of %lld tensors",
+                (long long)args.count);
   }
   sum_squares(*kernels, list, sums, [&](int64_t i) { return args.tensors[i]; });
   double total = 0.0;

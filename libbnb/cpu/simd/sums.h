@@ -22,7 +22,8 @@ struct SquareSums {
 };
 BNB_INLINE SquareSums no_squares() { return {_mm512_setzero_pd(), _mm512_setzero_pd()}; }
 BNB_INLINE void add_squares(SquareSums &sums, const Floats (&x)[1]) {
-  const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(x[0])), high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(x[0], 1));
+  const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(x[0])),
+                high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(x[0], 1));
   sums.low = _mm512_fmadd_pd(low, low, sums.low);
   sums.high = _mm512_fmadd_pd(high, high, sums.high);
 }
@@ -40,7 +41,8 @@ BNB_INLINE SquareSums no_squares() {
 }
 BNB_INLINE void add_squares(SquareSums &sums, const Floats (&x)[2]) {
   for (int i = 0; i < 2; ++i) {
-    const __m256d low = _mm256_cvtps_pd(_mm256_castps256_ps128(x[i])), high = _mm256_cvtps_pd(_mm256_extractf128_ps(x[i], 1));
+    const __m256d low = _mm256_cvtps_pd(_mm256_castps256_ps128(x[i])),
+                  high = _mm256_cvtps_pd(_mm256_extractf128_ps(x[i], 1));
     sums.quarter[2 * i] = _mm256_fmadd_pd(low, low, sums.quarter[2 * i]);
     sums.quarter[2 * i + 1] = _mm256_fmadd_pd(high, high, sums.quarter[2 * i + 1]);
   }
