@@ -168,11 +168,11 @@ View: TypeAlias = tuple[int, int, int, int, int, int, int]
 
 _VIEW = struct.Struct("=qqqqQQQ")
 _CONSTANTS = struct.Struct("=QQQ")
-_SLOT = _VIEW.size + _CONSTANTS.size
-_TENSOR_OFFSET = 4 * 8  # behind shape and strides
+SLOT = _VIEW.size + _CONSTANTS.size
+TENSOR_OFFSET = 4 * 8  # behind shape and strides
 _TENSORS_PER_FRAME = 12
 
-if _SLOT - _TENSOR_OFFSET != ffi.sizeof("DLTensor"):
+if SLOT - TENSOR_OFFSET != ffi.sizeof("DLTensor"):
     raise LoadError("libbnb needs a 64-bit platform")
 
 
@@ -192,12 +192,12 @@ class Frame:
     __slots__ = ("buffer", "memory", "nested", "tensors")
 
     def __init__(self) -> None:
-        self.memory = ffi.new("int64_t[]", _TENSORS_PER_FRAME * _SLOT // 8)
+        self.memory = ffi.new("int64_t[]", _TENSORS_PER_FRAME * SLOT // 8)
         self.buffer = ffi.buffer(self.memory)
         start = int(ffi.cast("uintptr_t", self.memory))
         self.tensors: list[Any] = []
-        for slot in range(start, start + _TENSORS_PER_FRAME * _SLOT, _SLOT):
-            self.tensors.append(ffi.cast("DLTensor *", slot + _TENSOR_OFFSET))
+        for slot in range(start, start + _TENSORS_PER_FRAME * SLOT, SLOT):
+            self.tensors.append(ffi.cast("DLTensor *", slot + TENSOR_OFFSET))
             _CONSTANTS.pack_into(self.buffer, slot - start + _VIEW.size, slot, slot + 16, 0)
         self.nested = ffi.new("bnb_nested *")
 
@@ -223,7 +223,7 @@ def call(function: Any, stream: Any, *arguments: Any) -> None:
     used = 0
     for argument in arguments:
         if argument.__class__ is tuple:
-            write(buffer, used * _SLOT, *argument)
+            write(buffer, used * SLOT, *argument)
             argument = tensors[used]
             used += 1
         elif argument is None:
@@ -251,7 +251,7 @@ class Nested:
 
 def _write_nested(frame: Frame, nested: Nested, used: int) -> tuple[Any, int]:
     for i, view in enumerate((nested.code, nested.absmax, nested.offset)):
-        _write_view(frame.buffer, (used + i) * _SLOT, *view)
+        _write_view(frame.buffer, (used + i) * SLOT, *view)
     struct_ = frame.nested
     struct_.code, struct_.absmax, struct_.offset = frame.tensors[used : used + 3]
     struct_.blocksize = nested.blocksize

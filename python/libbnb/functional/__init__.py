@@ -24,6 +24,7 @@ from libbnb.functional.int8 import (
     int8_vectorwise_dequant,
     int8_vectorwise_quant,
 )
+from libbnb.functional.optimizer import gradient_norm, optimizer_update_8bit_blockwise, optimizer_update_32bit
 from libbnb.quant_state import QuantState
 
 __all__ = [
@@ -38,10 +39,13 @@ __all__ = [
     "dequantize_fp8",
     "dequantize_nf4",
     "get_4bit_type",
+    "gradient_norm",
     "int8_double_quant",
     "int8_mm_dequant",
     "int8_vectorwise_dequant",
     "int8_vectorwise_quant",
+    "optimizer_update_8bit_blockwise",
+    "optimizer_update_32bit",
     "quantize_4bit",
     "quantize_blockwise",
     "quantize_fp4",
