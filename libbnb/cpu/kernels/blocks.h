@@ -13,9 +13,46 @@ constexpr uint32_t kInfinityBits = 0x7F800000u, kNanBits = 0x7FC00000u, kMagnitu
 
 // Asks for the lines of [p, p + bytes), at any address. While one piece is turned into codes from the cache, the next one comes:
 // the processor sees no misses then that would tell it to fetch ahead, and it never does beyond a page.
-BNB_INLINE void prefetch(const char *p, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; i += kLineBytes) __builtin_prefetch(p + i, 0, 2);
+BNB_INLINE void prefetch(const void *p, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += kLineBytes) __builtin_prefetch(static_cast<const char *>(p) + i, 0, 2);
 }
+
+// Calls full(i) for the whole vectors of `count` items, and some(i, left) for what is left. What comes behind them in `input`, of
+// kItemSize bytes an item, is asked for on the way.
+template <int64_t kItemSize, typename Full, typename Some>
+BNB_INLINE void for_vectors(const void *input, int64_t count, const Full &full, const Some &some) {
+  const char *ahead = static_cast<const char *>(input) + kElementsTogether * kItemSize;
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
+    prefetch(ahead + i * kItemSize, 4 * kLanes * kItemSize);
+    for (int j = 0; j < 4; ++j) full(i + j * kLanes);
+  }
+  for (; i + kLanes <= count; i += kLanes) full(i);
+  if (i < count) some(i, count - i);
+}
+
+// The parts of [begin, end) that lie in one block each: for (BlockParts part(...); part.more(); part.next()). A loop, not a call
+// with a lambda for its body: gcc would make that a function, whose constants are loaded again for every block.
+class BlockParts {
+ public:
+  BNB_INLINE BlockParts(int64_t begin, int64_t end, int64_t blocksize)
+      : block(begin / blocksize), first(begin), end_(end), blocksize_(blocksize) {
+    const int64_t left = blocksize - begin % blocksize;
+    last = end - begin < left ? end : begin + left;
+  }
+  BNB_INLINE bool more() const { return first < end_; }
+  BNB_INLINE void next() {
+    ++block;
+    first = last;
+    last = end_ - first < blocksize_ ? end_ : first + blocksize_;
+  }
+  BNB_INLINE int64_t count() const { return last - first; }
+
+  int64_t block, first, last;  // elements [first, last) are in this block
+
+ private:
+  int64_t end_, blocksize_;
+};
 
 // Calls body(block, first, last) for each part [first, last) of [begin, end) that lies in one block.
 template <typename Body>
@@ -46,16 +83,21 @@ struct Rare {
     return div(x, absmax);
   }
 };
+BNB_INLINE Rare make_rare(float absmax) {
+  return {splat(absmax), absmax == 0.0f, absmax == formats::float_from_bits(kInfinityBits)};
+}
+
+// What its multiplier, such as 1 / absmax, says about a block.
+BNB_INLINE bool is_ordinary(float scale) { return scale > 0.0f && scale < formats::float_from_bits(kInfinityBits); }
 
 // Calls body(normalise), where normalise(x) is x' in a block with this absmax (or, for FP8, this scale).
 template <typename Body>
 BNB_INLINE void with_normaliser(float absmax, const Body &body) {
   const float reciprocal = 1.0f / absmax;
-  const float infinity = formats::float_from_bits(kInfinityBits);
-  if (reciprocal > 0.0f && reciprocal < infinity) {
+  if (is_ordinary(reciprocal)) {
     body(Ordinary{splat(reciprocal)});
   } else {
-    body(Rare{splat(absmax), absmax == 0.0f, absmax == infinity});
+    body(make_rare(absmax));
   }
 }
 

@@ -91,12 +91,11 @@ BNB_INLINE Floats decode(E4M3FN, Shorts codes) {
 template <typename Format, typename Tag>
 BNB_INLINE void decode_block(const uint8_t *a, int64_t count, Floats scale, char *out) {
   constexpr int64_t kSize = sizeof(typename Tag::Storage);
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    store<Tag>(out + i * kSize, mul(decode(Format{}, load_int8_shorts(a + i)), scale));
-  }
-  if (i == count) return;
-  store_some<Tag>(out + i * kSize, mul(decode(Format{}, load_int8_shorts_some(a + i, count - i)), scale), count - i);
+  for_vectors<1>(
+      a, count, [&](int64_t i) { store<Tag>(out + i * kSize, mul(decode(Format{}, load_int8_shorts(a + i)), scale)); },
+      [&](int64_t i, int64_t some) {
+        store_some<Tag>(out + i * kSize, mul(decode(Format{}, load_int8_shorts_some(a + i, some)), scale), some);
+      });
 }
 
 template <typename Format, typename Tag>

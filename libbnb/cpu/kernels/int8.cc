@@ -72,8 +72,6 @@ struct RareRow {
   }
 };
 
-BNB_INLINE bool is_ordinary(float scale) { return scale > 0.0f && scale < formats::float_from_bits(kInfinityBits); }
-
 template <typename Body>
 BNB_INLINE void with_encoder(float absmax, const Body &body) {
   const float scale = 127.0f / absmax;
@@ -166,6 +164,7 @@ BNB_INLINE void col_stats_of_strip(const QuantizeInt8Args &args, int64_t begin, 
     const char *b = a + row_bytes, *c = b + row_bytes, *d = c + row_bytes;
     int64_t col = 0;
     for (; col + kLanes <= count; col += kLanes) {
+      for (int ahead = 4; ahead < 8; ++ahead) prefetch(a + ahead * row_bytes + col * kSizeOf<Tag>, kLanes * kSizeOf<Tag>);
       see(col, max_uint(max_uint(at(a, col), at(b, col)), max_uint(at(c, col), at(d, col))));
     }
     if (col < count) {
@@ -245,15 +244,15 @@ void dequantize_mm(const DequantizeInt8MmArgs &args, const AddBias &add_bias, in
     const char *a = static_cast<const char *>(args.a) + (row * args.cols + col) * 4;
     const Floats row_stats = splat(bnb::load<float>(args.row_stats, row));
     const auto value = [&](Ints sum, Floats col_stats) { return mul(mul(to_float(sum), mul(row_stats, col_stats)), unit); };
-    int64_t i = 0;
-    for (; i + kLanes <= count; i += kLanes) {
+    const auto full = [&](int64_t i) {
       const Floats x = value(load_int32(a + i * 4), load<F32>(stats + (col + i) * 4));
       store<Tag>(to + i * kSizeOf<Tag>, add_bias(x, col + i));
-    }
-    if (i == count) return;
-    const int64_t some = count - i;
-    const Floats x = value(load_int32_some(a + i * 4, some), load_some<F32>(stats + (col + i) * 4, some));
-    store_some<Tag>(to + i * kSizeOf<Tag>, add_bias.some(x, col + i, some), some);
+    };
+    const auto some = [&](int64_t i, int64_t left) {
+      const Floats x = value(load_int32_some(a + i * 4, left), load_some<F32>(stats + (col + i) * 4, left));
+      store_some<Tag>(to + i * kSizeOf<Tag>, add_bias.some(x, col + i, left), left);
+    };
+    for_vectors<4>(a, count, full, some);
   });
 }
 
@@ -317,9 +316,9 @@ void dequantize_int8(const DequantizeInt8Args &args, int64_t begin, int64_t end)
       const int8_t *a = args.a + row * args.row_stride + col;
       const Floats stats = splat(bnb::load<float>(args.row_stats, row));
       const auto value = [&](Ints code) { return mul(mul(to_float(code), stats), unit); };
-      int64_t i = 0;
-      for (; i + kLanes <= count; i += kLanes) store<Tag>(to + i * kSize, value(load_int8(a + i)));
-      if (i < count) store_some<Tag>(to + i * kSize, value(load_int8_some(a + i, count - i)), count - i);
+      for_vectors<1>(
+          a, count, [&](int64_t i) { store<Tag>(to + i * kSize, value(load_int8(a + i))); },
+          [&](int64_t i, int64_t some) { store_some<Tag>(to + i * kSize, value(load_int8_some(a + i, some)), some); });
     });
   });
 }
