@@ -4,6 +4,7 @@
 #define TESTS_CONFORMANCE_RANDOM_H_
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -13,7 +14,11 @@ class Random {
  public:
   explicit Random(uint64_t seed) : state_(seed) {}
 
+  // Decisions taken from a fuzzer's bytes, two a decision, while there are any.
+  Random(const uint8_t *bytes, size_t size) : state_(0), bytes_(bytes), left_(size) {}
+
   uint64_t bits() {  // splitmix64
+    for (int i = 0; i < 2 && left_ > 0; ++i, --left_) state_ = (state_ << 8) ^ *bytes_++;
     uint64_t z = state_ += 0x9E3779B97F4A7C15u;
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
     z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
@@ -30,6 +35,8 @@ class Random {
 
  private:
   uint64_t state_;
+  const uint8_t *bytes_ = nullptr;
+  size_t left_ = 0;
 };
 
 // A seed of its own for everything that has a name (FNV-1a).

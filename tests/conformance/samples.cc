@@ -2,45 +2,10 @@
 // The calls of samples.h.
 #include "samples.h"
 
-#include "values.h"
+#include "draw.h"
 
 namespace conformance {
 namespace {
-
-// Random choices for one sample.
-struct Draw {
-  Random &random;
-  int64_t n, blocksize, blocks, rows, cols;
-  DLDataType dtype;
-  Code code;
-  Sample sample;
-
-  Draw(Random &r, const char *function, int64_t limit, int64_t step) : random(r) {
-    n = random.below(limit + 1);
-    blocksize = step * random.between(1, random.one_in(2) ? 8 : 300);
-    blocks = ceil_div(n, blocksize);
-    cols = random.between(0, 60);
-    rows = cols ? n / cols : 3;
-    dtype = kFloats[random.below(3)];
-    code = kAllCodes[random.below(int64_t(std::size(kAllCodes)))];
-    sample.function = function;
-    sample.scalars = {blocksize, random.between(1, 70), 0, 0.0f, false};
-  }
-
-  Bytes floats(DLDataType type, int64_t count) { return filled(Fill::kMixed, type, count, 16, {}, random); }
-  Bytes scale_bytes(int64_t count) { return bytes_of(scales(count, random)); }
-  void input(const char *name, DLDataType type, std::vector<int64_t> shape, Bytes content) {
-    sample.tensors.push_back({name, type, std::move(shape), false, std::move(content)});
-  }
-  void output(const char *name, DLDataType type, std::vector<int64_t> shape, Nan nan = Nan::kSameBits) {
-    sample.tensors.push_back({name, type, std::move(shape), true, {}, 0, nan});
-  }
-  void code_input(const char *name) { input(name, kF32, {256}, bytes_of(values_of(code, random))); }
-};
-
-bnb_nested nested_of(DLTensor *const *t, const Scalars &scalars) {
-  return {t[0], t[1], t[2], scalars.nested_blocksize};
-}
 
 Sample quantize_blockwise(Random &random, int64_t limit) {
   Draw draw(random, "cquantize_blockwise", limit, 1);
@@ -79,18 +44,9 @@ Sample quantize_nested(Random &random, int64_t limit) {
   return draw.sample;
 }
 
-// code, absmax and offset of a bnb_nested for n scales.
-void add_nested(Draw &draw, int64_t n) {
-  const int64_t nested_blocks = ceil_div(n, draw.sample.scalars.nested_blocksize);
-  draw.sample.scalars.nested = true;
-  draw.code_input("nested.code");
-  draw.input("nested.absmax", kF32, {nested_blocks}, draw.scale_bytes(nested_blocks));
-  draw.input("nested.offset", kF32, {1}, draw.scale_bytes(1));
-}
-
 Sample dequantize_nested(Random &random, int64_t limit) {
-  Draw draw(random, "cdequantize_nested", limit, 1);
-  add_nested(draw, draw.n);
+  Draw draw(random, "cdequantize_nested", limit, 0);
+  draw.nested(draw.n);
   draw.input("A", kU8, {draw.n}, random_bytes(draw.n, random));
   draw.output("out", kF32, {draw.n}, Nan::kAny);
   draw.sample.call = [](DLTensor *const *t, const Scalars &s) {
@@ -102,38 +58,38 @@ Sample dequantize_nested(Random &random, int64_t limit) {
 
 Sample quantize_4bit(Random &random, int64_t limit) {
   Draw draw(random, "cquantize_4bit", limit, 2);
-  draw.sample.scalars.quant_type = random.one_in(2) ? BNB_NF4 : BNB_FP4;
+  draw.kinds(BNB_FP4, BNB_NF4);
   draw.input("A", draw.dtype, {draw.n}, draw.floats(draw.dtype, draw.n));
   draw.output("out", kU8, {ceil_div(draw.n, 2), 1});
   draw.output("absmax", kF32, {draw.blocks});
   draw.sample.call = [](DLTensor *const *t, const Scalars &s) {
-    return cquantize_4bit(t[0], bnb_quant_type(s.quant_type), s.blocksize, t[1], t[2], nullptr);
+    return cquantize_4bit(t[0], bnb_quant_type(s.kind), s.blocksize, t[1], t[2], nullptr);
   };
   return draw.sample;
 }
 
 Sample dequantize_4bit(Random &random, int64_t limit) {
   Draw draw(random, "cdequantize_4bit", limit, 2);
-  draw.sample.scalars.quant_type = random.one_in(2) ? BNB_NF4 : BNB_FP4;
+  draw.kinds(BNB_FP4, BNB_NF4);
   draw.input("A", kU8, {ceil_div(draw.n, 2), 1}, random_bytes(ceil_div(draw.n, 2), random));
   draw.input("absmax", kF32, {draw.blocks}, draw.scale_bytes(draw.blocks));
   draw.output("out", draw.dtype, {draw.n}, Nan::kAny);
   draw.sample.call = [](DLTensor *const *t, const Scalars &s) {
-    return cdequantize_4bit(t[0], t[1], nullptr, bnb_quant_type(s.quant_type), s.blocksize, t[2], nullptr);
+    return cdequantize_4bit(t[0], t[1], nullptr, bnb_quant_type(s.kind), s.blocksize, t[2], nullptr);
   };
   return draw.sample;
 }
 
 Sample dequantize_4bit_nested(Random &random, int64_t limit) {
   Draw draw(random, "cdequantize_4bit", limit, 2);
-  draw.sample.scalars.quant_type = random.one_in(2) ? BNB_NF4 : BNB_FP4;
-  add_nested(draw, draw.blocks);
+  draw.kinds(BNB_FP4, BNB_NF4);
+  draw.nested(draw.blocks);
   draw.input("A", kU8, {ceil_div(draw.n, 2), 1}, random_bytes(ceil_div(draw.n, 2), random));
   draw.input("absmax", kU8, {draw.blocks}, random_bytes(draw.blocks, random));
   draw.output("out", draw.dtype, {draw.n}, Nan::kAny);
   draw.sample.call = [](DLTensor *const *t, const Scalars &s) {
     const bnb_nested nested = nested_of(t, s);
-    return cdequantize_4bit(t[3], t[4], s.nested ? &nested : nullptr, bnb_quant_type(s.quant_type), s.blocksize, t[5],
+    return cdequantize_4bit(t[3], t[4], s.nested ? &nested : nullptr, bnb_quant_type(s.kind), s.blocksize, t[5],
                             nullptr);
   };
   return draw.sample;
@@ -141,31 +97,32 @@ Sample dequantize_4bit_nested(Random &random, int64_t limit) {
 
 Sample quantize_fp8(Random &random, int64_t limit) {
   Draw draw(random, "cquantize_fp8", limit, 1);
-  draw.sample.scalars.quant_type = random.one_in(2) ? BNB_FP8_E4M3FN : BNB_FP8_E5M2;
+  draw.kinds(BNB_FP8_E4M3FN, BNB_FP8_E5M2);
   draw.input("A", draw.dtype, {draw.n}, draw.floats(draw.dtype, draw.n));
   draw.output("out", kU8, {draw.n});
   draw.output("scale", kF32, {draw.blocks});
   draw.sample.call = [](DLTensor *const *t, const Scalars &s) {
-    return cquantize_fp8(t[0], bnb_quant_type(s.quant_type), s.blocksize, t[1], t[2], nullptr);
+    return cquantize_fp8(t[0], bnb_quant_type(s.kind), s.blocksize, t[1], t[2], nullptr);
   };
   return draw.sample;
 }
 
 Sample dequantize_fp8(Random &random, int64_t limit) {
   Draw draw(random, "cdequantize_fp8", limit, 1);
-  draw.sample.scalars.quant_type = random.one_in(2) ? BNB_FP8_E4M3FN : BNB_FP8_E5M2;
+  draw.kinds(BNB_FP8_E4M3FN, BNB_FP8_E5M2);
   draw.input("A", kU8, {draw.n}, random_bytes(draw.n, random));
   draw.input("scale", kF32, {draw.blocks}, draw.scale_bytes(draw.blocks));
   draw.output("out", draw.dtype, {draw.n}, Nan::kAny);
   draw.sample.call = [](DLTensor *const *t, const Scalars &s) {
-    return cdequantize_fp8(t[0], t[1], bnb_quant_type(s.quant_type), s.blocksize, t[2], nullptr);
+    return cdequantize_fp8(t[0], t[1], bnb_quant_type(s.kind), s.blocksize, t[2], nullptr);
   };
   return draw.sample;
 }
 
 Sample quantize_int8_vectorwise(Random &random, int64_t limit) {
-  Draw draw(random, "cquantize_int8_vectorwise", limit, 1);
-  draw.sample.scalars.threshold = random.one_in(2) ? 0.0f : 2.5f;
+  Draw draw(random, "cquantize_int8_vectorwise", limit, 0);
+  draw.sample.uses.strided_rows = true;
+  draw.threshold();
   draw.input("A", draw.dtype, {draw.rows, draw.cols}, draw.floats(draw.dtype, draw.rows * draw.cols));
   draw.output("out", kI8, {draw.rows, draw.cols});
   draw.output("row_stats", kF32, {draw.rows});
@@ -177,8 +134,9 @@ Sample quantize_int8_vectorwise(Random &random, int64_t limit) {
 }
 
 Sample quantize_int8_double(Random &random, int64_t limit) {
-  Draw draw(random, "cquantize_int8_double", limit, 1);
-  draw.sample.scalars.threshold = random.one_in(2) ? 0.0f : 2.5f;
+  Draw draw(random, "cquantize_int8_double", limit, 0);
+  draw.sample.uses.strided_rows = true;
+  draw.threshold();
   draw.input("A", draw.dtype, {draw.rows, draw.cols}, draw.floats(draw.dtype, draw.rows * draw.cols));
   draw.output("out_row", kI8, {draw.rows, draw.cols});
   draw.output("out_col", kI8, {draw.rows, draw.cols});
@@ -192,7 +150,8 @@ Sample quantize_int8_double(Random &random, int64_t limit) {
 }
 
 Sample dequantize_int8_vectorwise(Random &random, int64_t limit) {
-  Draw draw(random, "cdequantize_int8_vectorwise", limit, 1);
+  Draw draw(random, "cdequantize_int8_vectorwise", limit, 0);
+  draw.sample.uses.strided_rows = true;
   draw.input("A", kI8, {draw.rows, draw.cols}, random_bytes(draw.rows * draw.cols, random));
   draw.input("row_stats", kF32, {draw.rows}, draw.scale_bytes(draw.rows));
   draw.output("out", draw.dtype, {draw.rows, draw.cols}, Nan::kAny);
@@ -203,7 +162,7 @@ Sample dequantize_int8_vectorwise(Random &random, int64_t limit) {
 }
 
 Sample dequantize_int8_mm(Random &random, int64_t limit) {
-  Draw draw(random, "cdequantize_int8_mm", limit, 1);
+  Draw draw(random, "cdequantize_int8_mm", limit, 0);
   const DLDataType bias = kFloats[random.below(3)];
   draw.input("A", kI32, {draw.rows, draw.cols}, random_bytes(4 * draw.rows * draw.cols, random));
   draw.input("row_stats", kF32, {draw.rows}, draw.scale_bytes(draw.rows));
@@ -216,15 +175,28 @@ Sample dequantize_int8_mm(Random &random, int64_t limit) {
   return draw.sample;
 }
 
+constexpr SampleMaker kMakers[] = {
+    quantize_blockwise,     dequantize_blockwise,       quantize_nested,    dequantize_nested, quantize_4bit,
+    dequantize_4bit,        dequantize_4bit_nested,     quantize_fp8,       dequantize_fp8,    quantize_int8_vectorwise,
+    quantize_int8_double,   dequantize_int8_vectorwise, dequantize_int8_mm, sample_gemm_4bit,  sample_gemm_4bit_nested,
+    sample_optimizer_32bit, sample_optimizer_8bit,      sample_norms};
+
 }  // namespace
+
+bool is_optional(const Tensor &tensor) {
+  for (const char *name : {"outlier_cols", "bias", "unorm_vec", "found_inf", "norms", "total"}) {
+    if (std::strcmp(tensor.name, name) == 0) return true;
+  }
+  return false;
+}
+
+int sample_count() { return int(std::size(kMakers)); }
+
+Sample sample(int index, int64_t n, Random &random) { return kMakers[index](random, n); }
 
 std::vector<Sample> samples(int64_t n, Random &random) {
   std::vector<Sample> list;
-  for (auto make : {quantize_blockwise, dequantize_blockwise, quantize_nested, dequantize_nested, quantize_4bit,
-                    dequantize_4bit, dequantize_4bit_nested, quantize_fp8, dequantize_fp8, quantize_int8_vectorwise,
-                    quantize_int8_double, dequantize_int8_vectorwise, dequantize_int8_mm}) {
-    list.push_back(make(random, n));
-  }
+  for (int i = 0; i < sample_count(); ++i) list.push_back(sample(i, n, random));
   return list;
 }
 

@@ -11,29 +11,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tree import ROOT, Report
+from declarations import functions
+from tree import Report
 
 # Names that are neither bnb_<verb> nor c<verb>...: bitsandbytes called them so.
 BITSANDBYTES = re.compile(r"gemv_4bit_inference_cpu_(fp4|nf4)_bf16|has_avx512(f|bf16)_cpu|get_context|get_cusparse")
 OURS = re.compile(r"(bnb_[a-z0-9_]+|c_?[a-z0-9_]+)")
-
-
-def declared(compiler: list[str], report: Report) -> set[str]:
-    """The functions that the headers declare, found in what the preprocessor makes of them."""
-    names: set[str] = set()
-    for header in sorted((ROOT / "include" / "bnb").glob("*.h")):
-        command = [*compiler, "-E", "-P", "-x", "c", "-DBNB_CDEF", f"-I{ROOT / 'include'}", str(header)]
-        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        while (inner := re.sub(r"\{[^{}]*\}", "", text)) != text:  # bodies of structs and enums
-            text = inner
-        for statement in text.split(";"):
-            match = re.search(r"\b(\w+)\s*\((?!\s*\*)", statement)
-            if match and "typedef" not in statement:
-                names.add(match.group(1))
-    for name in names:
-        if not (OURS.fullmatch(name) or BITSANDBYTES.fullmatch(name)):
-            report.problem(name, "has neither the prefix of an operation nor that of a service")
-    return names
 
 
 def exported(nm: str, library: str) -> set[str]:
@@ -44,8 +27,12 @@ def exported(nm: str, library: str) -> set[str]:
 def main() -> None:
     library, nm = sys.argv[1:3]
     report = Report()
-    headers, symbols = declared(sys.argv[sys.argv.index("--") + 1 :], report), exported(nm, library)
+    headers = set(functions(sys.argv[sys.argv.index("--") + 1 :]))
+    symbols = exported(nm, library)
     report.looked_at = len(headers)
+    for name in sorted(headers):
+        if not (OURS.fullmatch(name) or BITSANDBYTES.fullmatch(name)):
+            report.problem(name, "has neither the prefix of an operation nor that of a service")
     for name in sorted(headers - symbols):
         report.problem(name, f"is declared, but {Path(library).name} does not export it")
     for name in sorted(symbols - headers):
