@@ -22,7 +22,7 @@
 namespace {
 
 struct Options {
-  int64_t elements = 16 << 20;
+  int64_t elements = 0;  // 4096 for small calls, else 16M
   int repeats = 15;
   std::string filter;
   std::vector<std::string> isas;
@@ -152,7 +152,7 @@ void check(bnb_status status) {
 }
 
 void measure(const Options &options, const Operation &op, const Dtype &dtype, int64_t blocksize, const DLTensor *code) {
-  const int64_t n = options.small ? 4096 : options.elements, nb = (n + blocksize - 1) / blocksize;
+  const int64_t n = options.elements ? options.elements : options.small ? 4096 : 16 << 20, nb = (n + blocksize - 1) / blocksize;
   const auto bytes_of = [&](int64_t halves) { return halves ? (n * halves + 1) / 2 : n * dtype.size; };
   const auto type_of = [&](int64_t halves) { return halves ? kUint8 : dtype.dtype; };
   const int64_t in_bytes = bytes_of(op.in_halves), out_bytes = bytes_of(op.out_halves), moved = in_bytes + out_bytes + nb * 4;
@@ -196,8 +196,8 @@ void measure(const Options &options, const Operation &op, const Dtype &dtype, in
       };
       once();
       std::vector<double> times, copies;
-      const int calls = options.small ? 2000 : 1;
-      for (int repeat = 0; repeat < options.repeats; ++repeat) {
+      const int calls = options.small ? 500 : 1;
+      for (int repeat = 0; repeat < options.repeats * (options.small ? 20 : 1); ++repeat) {
         const double start = now();
         for (int call = 0; call < calls; ++call) once();
         const double middle = now();
@@ -209,7 +209,8 @@ void measure(const Options &options, const Operation &op, const Dtype &dtype, in
       std::printf("%-21s %s  block %-8lld %-12s %d thread%s", op.name, dtype.name, (long long)blocksize, isa.c_str(), threads,
                   threads == 1 ? " " : "s");
       if (options.small) {
-        std::printf("  %8.0f ns a call of %lld elements\n", time * 1e9, (long long)n);
+        std::printf("  %7.0f ns a call of %lld elements (best %.0f)\n", time * 1e9, (long long)n,
+                    *std::min_element(times.begin(), times.end()) * 1e9);
       } else {
         std::printf("  %6.2f G elements/s  %6.1f GB/s  copy %6.1f GB/s  ratio %.2f\n", double(n) / time / 1e9,
                     double(moved) / time / 1e9, copy_rate / 1e9, double(moved) / time / copy_rate);

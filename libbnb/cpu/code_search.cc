@@ -20,7 +20,7 @@ struct Side {
   bool negative;
 };
 
-uint32_t make_entry(uint32_t near, uint32_t far, uint32_t low) { return (far << 24) | (near << 16) | low; }
+uint32_t make_entry(uint32_t near, uint32_t far, uint32_t low) { return (low << 16) | (far << 8) | near; }
 
 // Fills one side, from zero outwards. `step` walks the midpoints away from zero, starting at `next`, the first one beyond zero;
 // `code` is the code of a tiny number of this side. Returns false if a bucket would hold two different midpoints.

@@ -22,7 +22,7 @@ struct CodeSearch {
   };
 
   // Bucket of |x|: clamp((bits >> 16) - kLowestKey + 1, 0, kTopBucket). Entries of x <= 0 (and NaN) come first, then those of
-  // x > 0. Layout of an entry: bits 0-15 `low`, 16-23 `near`, 24-31 `far`; the code is `far` if the lower 16 bits of |x| are
+  // x > 0. Layout of an entry: bits 0-7 `near`, 8-15 `far`, 16-31 `low`; the code is `far` if the lower 16 bits of |x| are
   // above `low`, else `near`. (For x < 0 `far` is the smaller code: |x| above |midpoint| is x below it. There the comparison
   // must hold at equality too, so `low` is one less; a midpoint whose low bits are 0 makes the bucket all `far`.)
   uint32_t entries[2 * kBucketsPerSign];

@@ -14,8 +14,10 @@
 // symbol, of which the linker keeps any one copy for everybody: what kernels include is always inlined.
 #if defined(_MSC_VER)
 #define BNB_INLINE __forceinline
+#define BNB_NOINLINE __declspec(noinline)
 #else
 #define BNB_INLINE inline __attribute__((always_inline))
+#define BNB_NOINLINE __attribute__((noinline))  // for what is rare, beside a loop that needs the registers
 #endif
 #if defined(__CUDACC__) || defined(__HIPCC__)
 #define BNB_FN __host__ __device__ inline

@@ -30,7 +30,7 @@ int by_table(const CodeSearch &search, float x) {
   const int32_t key = int32_t(bits >> 16) - CodeSearch::kLowestKey + 1;
   const int32_t bucket = key < 0 ? 0 : key > CodeSearch::kTopBucket ? int32_t(CodeSearch::kTopBucket) : key;
   const uint32_t entry = search.entries[bucket + (x > 0.0f ? CodeSearch::kBucketsPerSign : 0)];
-  return int((bits & 0xFFFFu) > (entry & 0xFFFFu) ? entry >> 24 : (entry >> 16) & 0xFFu);
+  return int((bits & 0xFFFFu) > (entry >> 16) ? (entry >> 8) & 0xFFu : entry & 0xFFu);
 }
 
 void check_value(const CodeSearch &search, const std::vector<float> &code, float x) {

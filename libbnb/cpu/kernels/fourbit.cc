@@ -14,35 +14,31 @@ namespace bnb::cpu::BNB_ISA {
 namespace {
 
 struct Format {
-  uint32_t thresholds[15];
-  uint8_t codes[16];  // by rank
+  NibblePlan coding;
   uint8_t zero_code;
   const uint32_t *values;
 };
 
 constexpr Format make_nf4() {
-  Format format{};
-  for (int i = 0; i < 15; ++i) format.thresholds[i] = formats::nf4::kThresholdBits[i];
-  for (int i = 0; i < 16; ++i) format.codes[i] = uint8_t(i);
-  format.zero_code = formats::nf4::kZeroCode;
-  format.values = formats::nf4::kCodeBits;
-  return format;
+  NibbleFormat coding{};
+  for (int i = 0; i < 15; ++i) coding.thresholds[i] = formats::nf4::kThresholdBits[i];
+  for (int i = 0; i < 16; ++i) coding.codes[i] = uint8_t(i);
+  return {make_nibble_plan(coding), formats::nf4::kZeroCode, formats::nf4::kCodeBits};
 }
 
 constexpr Format make_fp4() {
-  Format format{};
-  format.thresholds[7] = 0x80000001u;  // the largest number below zero: x above it is not negative
+  NibbleFormat coding{};
+  coding.thresholds[7] = 0x80000001u;  // the largest number below zero: x above it is not negative
   for (int i = 0; i < 7; ++i) {
-    format.thresholds[6 - i] = 0x80000000u | (formats::fp4::kThresholdBits[i] + 1);
-    format.thresholds[8 + i] = formats::fp4::kThresholdBits[i];
+    coding.thresholds[6 - i] = 0x80000000u | (formats::fp4::kThresholdBits[i] + 1);
+    coding.thresholds[8 + i] = formats::fp4::kThresholdBits[i];
   }
   for (int i = 0; i < 8; ++i) {
-    format.codes[7 - i] = uint8_t(8 | formats::fp4::kMagnitudeCode[i]);
-    format.codes[8 + i] = formats::fp4::kMagnitudeCode[i];
+    coding.codes[7 - i] = uint8_t(8 | formats::fp4::kMagnitudeCode[i]);
+    coding.codes[8 + i] = formats::fp4::kMagnitudeCode[i];
   }
-  format.zero_code = formats::fp4::kZeroCode;
-  format.values = formats::fp4::kCodeBits;
-  return format;
+  coding.by_magnitude = true;
+  return {make_nibble_plan(coding), formats::fp4::kZeroCode, formats::fp4::kCodeBits};
 }
 
 constexpr Format kNF4 = make_nf4(), kFP4 = make_fp4();
@@ -75,7 +71,10 @@ BNB_INLINE void encode(const NibbleCoder &coder, const Normalise &normalise, con
 }
 
 // NaN is above no threshold: code 0 in both formats, but for the padding behind an odd last element.
-BNB_INLINE void encode_nan(const Format &format, int64_t count, char *out) {
+template <typename Tag>
+BNB_NOINLINE void encode_rare(const Format &format, const NibbleCoder &coder, float absmax, const char *p, int64_t count,
+                              char *out) {
+  if (absmax == absmax) return encode<Tag>(coder, make_rare(absmax), p, count, out);
   std::memset(out, 0, size_t(count / 2));
   if (count % 2) out[count / 2] = char(format.zero_code);
 }
@@ -84,18 +83,20 @@ template <typename Tag>
 void quantize(const Quantize4bitArgs &args, int64_t begin, int64_t end) {
   constexpr int64_t kSize = sizeof(typename Tag::Storage);
   const Format &format = format_of(args.quant_type);
-  const NibbleCoder coder = make_nibble_coder(format.thresholds, format.codes);
-  const char *a = static_cast<const char *>(args.a);
+  const NibbleCoder coder = make_nibble_coder(format.coding);
   const auto produce = [&](int64_t first_byte, int64_t last_byte, char *where) {
-    const int64_t start = first_byte * 2, stop = last_byte * 2 < args.n ? last_byte * 2 : args.n;
-    for_blocks(start, stop, args.blocksize, [&](int64_t block, int64_t first, int64_t last) {
-      const float absmax = bnb::load<float>(args.absmax, block);
-      char *out = where + (first - start) / 2;
-      if (absmax != absmax) return encode_nan(format, last - first, out);
-      with_normaliser(absmax, [&](const auto &normalise) {
-        encode<Tag>(coder, normalise, a + first * kSize, last - first, out);
-      });
-    });
+    const char *p = static_cast<const char *>(args.a) + first_byte * 2 * kSize;
+    const int64_t stop = last_byte * 2 < args.n ? last_byte * 2 : args.n;
+    for (BlockParts part(first_byte * 2, stop, args.blocksize); part.more(); part.next()) {
+      const float absmax = bnb::load<float>(args.absmax, part.block), reciprocal = 1.0f / absmax;
+      if (is_ordinary(reciprocal)) {
+        encode<Tag>(coder, Ordinary{splat(reciprocal)}, p, part.count(), where);
+      } else {
+        encode_rare<Tag>(format, coder, absmax, p, part.count(), where);
+      }
+      p += part.count() * kSize;
+      where += part.count() / 2;
+    }
   };
   write_output(args.out, ceil_div(args.n, 2), begin / 2, ceil_div(end, 2), produce);
 }
@@ -105,15 +106,15 @@ void dequantize(const Dequantize4bitArgs &args, int64_t begin, int64_t end) {
   constexpr int64_t kSize = sizeof(typename Tag::Storage), kCount = NibbleTable<Tag>::kCount;
   const uint32_t *values = format_of(args.quant_type).values;
   const auto produce = [&](int64_t first_byte, int64_t last_byte, char *where) {
-    const int64_t start = first_byte / kSize;
-    for_blocks(start, last_byte / kSize, args.blocksize, [&](int64_t block, int64_t first, int64_t last) {
-      const NibbleTable<Tag> table = make_nibble_table<Tag>(values, args.absmax.at(block));
-      const uint8_t *p = args.a + first / 2;
-      char *out = where + (first - start) * kSize;
-      int64_t count = last - first;
-      for (; count >= kCount; count -= kCount, p += kCount / 2, out += kCount * kSize) expand_nibbles(table, p, out);
-      if (count) expand_nibbles_some(table, p, out, count);
-    });
+    const uint8_t *p = args.a + first_byte / kSize / 2;
+    for (BlockParts part(first_byte / kSize, last_byte / kSize, args.blocksize); part.more(); part.next()) {
+      const NibbleTable<Tag> table = make_nibble_table<Tag>(values, args.absmax.at(part.block));
+      int64_t count = part.count();
+      for (; count >= kCount; count -= kCount, p += kCount / 2, where += kCount * kSize) expand_nibbles(table, p, where);
+      if (count) expand_nibbles_some(table, p, where, count);
+      p += count / 2;
+      where += count * kSize;
+    }
   };
   write_output(args.out, args.n * kSize, begin * kSize, end * kSize, produce);
 }

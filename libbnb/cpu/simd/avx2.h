@@ -44,6 +44,8 @@ BNB_INLINE Ints and_not(Ints a, Ints b) { return _mm256_andnot_si256(b, a); }
 BNB_INLINE Ints select_bits(Ints mask, Ints a, Ints b) { return or_int(and_int(a, mask), and_not(b, mask)); }
 BNB_INLINE Ints max_uint(Ints a, Ints b) { return _mm256_max_epu32(a, b); }
 BNB_INLINE Ints min_uint(Ints a, Ints b) { return _mm256_min_epu32(a, b); }
+BNB_INLINE Ints add_int_where(Mask m, Ints a, Ints b) { return add_int(a, and_int(m.lanes, b)); }
+BNB_INLINE Ints sub_or_zero(Ints a, Ints b) { return _mm256_subs_epu16(a, b); }
 template <int N>
 BNB_INLINE Ints shift_left(Ints v) {
   return _mm256_slli_epi32(v, N);
@@ -52,11 +54,23 @@ template <int N>
 BNB_INLINE Ints shift_right(Ints v) {
   return _mm256_srli_epi32(v, N);
 }
+template <int N>
+BNB_INLINE Ints shift_right_where(Mask m, Ints v) {
+  return _mm256_srlv_epi32(v, and_int(m.lanes, splat_int(N)));
+}
 BNB_INLINE uint32_t reduce_max_uint(Ints v) {
   __m128i m = _mm_max_epu32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
   m = _mm_max_epu32(m, _mm_shuffle_epi32(m, _MM_SHUFFLE(1, 0, 3, 2)));
   m = _mm_max_epu32(m, _mm_shuffle_epi32(m, _MM_SHUFFLE(2, 3, 0, 1)));
   return uint32_t(_mm_cvtsi128_si32(m));
+}
+
+BNB_INLINE void reduce_max_uint(Ints a, Ints b, Ints c, Ints d, uint32_t *out) {
+  const Ints ab = max_uint(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+  const Ints cd = max_uint(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+  const Ints abcd = max_uint(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+  const __m128i half = _mm_max_epu32(_mm256_castsi256_si128(abcd), _mm256_extracti128_si256(abcd, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i *>(out), half);
 }
 
 BNB_INLINE Floats abs(Floats x) { return from_bits(and_int(bits(x), splat_bits(0x7FFFFFFFu))); }
@@ -70,6 +84,7 @@ BNB_INLINE Mask greater_equal(Floats a, Floats b) { return {bits(_mm256_cmp_ps(a
 BNB_INLINE Mask equal(Floats a, Floats b) { return {bits(_mm256_cmp_ps(a, b, _CMP_EQ_OQ))}; }
 BNB_INLINE Mask is_nan(Floats x) { return {bits(_mm256_cmp_ps(x, x, _CMP_UNORD_Q))}; }
 BNB_INLINE Mask greater_int(Ints a, Ints b) { return {_mm256_cmpgt_epi32(a, b)}; }
+BNB_INLINE Mask greater_uint(Ints a, Ints b) { return {xor_int(_mm256_cmpeq_epi32(max_uint(a, b), b), splat_int(-1))}; }
 BNB_INLINE Mask equal_int(Ints a, Ints b) { return {_mm256_cmpeq_epi32(a, b)}; }
 BNB_INLINE Mask both(Mask m, Mask n) { return {_mm256_and_si256(m.lanes, n.lanes)}; }
 BNB_INLINE Mask either(Mask m, Mask n) { return {_mm256_or_si256(m.lanes, n.lanes)}; }
@@ -162,9 +177,20 @@ BNB_INLINE void store_uint8_some(void *p, Ints v, int64_t count) {
   store_uint8(padded.bytes, v);
   padded.copy_to(p, count);
 }
-BNB_INLINE Floats gather(const float *table, Ints index) { return _mm256_i32gather_ps(table, index, 4); }
+// A gather keeps what its destination held in lanes that are off. gcc, knowing that none is, lets the destination be any register,
+// and each gather waits for the one before (dequantize_blockwise took three times as long): so it may not know.
+BNB_INLINE __m256i every_lane() {
+  __m256i ones = _mm256_set1_epi32(-1);
+#if defined(__GNUC__)
+  __asm__("" : "+x"(ones));
+#endif
+  return ones;
+}
+BNB_INLINE Floats gather(const float *table, Ints index) {
+  return _mm256_mask_i32gather_ps(_mm256_setzero_ps(), table, index, from_bits(every_lane()), 4);
+}
 BNB_INLINE Ints gather_bits(const uint32_t *table, Ints index) {
-  return _mm256_i32gather_epi32(reinterpret_cast<const int *>(table), index, 4);
+  return _mm256_mask_i32gather_epi32(_mm256_setzero_si256(), reinterpret_cast<const int *>(table), index, every_lane(), 4);
 }
 
 using Shorts = __m128i;
@@ -199,40 +225,51 @@ BNB_INLINE Halves load_halves_some(const void *p, int64_t count) { return load_h
 BNB_INLINE Halves splat_halves(uint16_t u) { return _mm256_set1_epi16(int16_t(u)); }
 BNB_INLINE Halves and_halves(Halves a, Halves b) { return _mm256_and_si256(a, b); }
 BNB_INLINE Halves max_halves(Halves a, Halves b) { return _mm256_max_epu16(a, b); }
-BNB_INLINE uint32_t reduce_max_halves(Halves v) {
-  const __m128i n = _mm_max_epu16(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-  const __m128i inverted = _mm_xor_si128(n, _mm_set1_epi16(-1));  // the machine has a horizontal minimum only
-  return 0xFFFFu ^ (uint32_t(_mm_cvtsi128_si32(_mm_minpos_epu16(inverted))) & 0xFFFFu);
+BNB_INLINE Ints fold_halves(Halves v) {
+  return and_int(_mm256_max_epu16(v, shift_right<16>(v)), splat_int(0xFFFF));
+}
+
+// Everything by minus the rank so far, as the sums of compare results (-1 or 0) below leave it.
+struct NibblePlan {
+  float quarters[3];  // thresholds 3, 7, 11
+  float third[4];     // thresholds 1, 13, 9, 5
+  float fourth[8];    // thresholds 0, 14, 12, 10, 8, 6, 4, 2
+  uint8_t codes[16];
+};
+BNB_INLINE constexpr NibblePlan make_nibble_plan(const NibbleFormat &format) {
+  NibblePlan plan{};
+  const auto threshold = [&](int i) { return formats::float_from_bits(format.thresholds[i]); };
+  for (int i = 0; i < 3; ++i) plan.quarters[i] = threshold(4 * i + 3);
+  for (int i = 0; i < 4; ++i) plan.third[-i & 3] = threshold(4 * i + 1);
+  for (int i = 0; i < 8; ++i) plan.fourth[-i & 7] = threshold(2 * i);
+  for (int i = 0; i < 16; ++i) plan.codes[-i & 15] = format.codes[i];
+  return plan;
 }
 
 struct NibbleCoder {
-  Floats first, second[2], third, fourth;
-  __m256i code_of_path;  // the 16 bytes, twice
+  Floats quarters[3], third, fourth;  // `third` twice
+  __m256i codes;                      // twice
 };
-BNB_INLINE NibbleCoder make_nibble_coder(const uint32_t *thresholds, const uint8_t *codes) {
-  const SearchSteps steps = make_search_steps(thresholds, codes);
-  return {splat(steps.first),
-          {splat(steps.second[0]), splat(steps.second[1])},
-          _mm256_broadcast_ps(reinterpret_cast<const __m128 *>(steps.third)),
-          _mm256_loadu_ps(steps.fourth),
-          _mm256_broadcastsi128_si256(load_16_bytes(steps.code_of_path))};
+BNB_INLINE NibbleCoder make_nibble_coder(const NibblePlan &plan) {
+  return {{splat(plan.quarters[0]), splat(plan.quarters[1]), splat(plan.quarters[2])},
+          _mm256_broadcast_ps(reinterpret_cast<const __m128 *>(plan.third)),
+          _mm256_loadu_ps(plan.fourth),
+          _mm256_broadcastsi128_si256(load_16_bytes(plan.codes))};
 }
-BNB_INLINE Ints search_path(const NibbleCoder &coder, Floats x) {
-  const Mask m1 = greater(x, coder.first);
-  const Mask m2 = greater(x, select(m1, coder.second[1], coder.second[0]));
-  Ints path = or_int(and_int(m1.lanes, splat_int(1)), and_int(m2.lanes, splat_int(2)));
-  path = or_int(path, and_int(greater(x, _mm256_permutevar_ps(coder.third, path)).lanes, splat_int(4)));
-  return or_int(path, and_int(greater(x, _mm256_permutevar8x32_ps(coder.fourth, path)).lanes, splat_int(8)));
+BNB_INLINE Ints minus_rank(const NibbleCoder &coder, Floats x) {
+  const auto above = [&](Floats thresholds) { return greater(x, thresholds).lanes; };
+  Ints r = add_int(add_int(above(coder.quarters[0]), above(coder.quarters[1])), above(coder.quarters[2]));
+  r = add_int(add_int(r, r), above(_mm256_permutevar_ps(coder.third, r)));
+  return add_int(add_int(r, r), above(_mm256_permutevar8x32_ps(coder.fourth, r)));
 }
 BNB_INLINE __m128i join_nibbles(const NibbleCoder &coder, const Floats (&x)[4]) {
-  const Ints low = or_int(search_path(coder, x[0]), shift_left<8>(search_path(coder, x[1])));
-  const Ints high = or_int(shift_left<16>(search_path(coder, x[2])), shift_left<24>(search_path(coder, x[3])));
-  const Ints codes = _mm256_shuffle_epi8(coder.code_of_path, or_int(low, high));
-  // Byte j of 64-bit lane k is now the byte of elements 2k and 2k + 1 of x[j].
-  const Ints pairs = or_int(shift_left<4>(codes), _mm256_srli_epi64(codes, 32));
-  const Ints together = _mm256_permutevar8x32_epi32(pairs, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6));
-  const __m128i transpose = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  return _mm_shuffle_epi8(_mm256_castsi256_si128(together), transpose);
+  // In each half of 128 bits: four elements of x[0], then four of x[1] ...
+  const __m256i ranks = _mm256_packs_epi16(_mm256_packs_epi32(minus_rank(coder, x[0]), minus_rank(coder, x[1])),
+                                           _mm256_packs_epi32(minus_rank(coder, x[2]), minus_rank(coder, x[3])));
+  const __m256i codes = _mm256_shuffle_epi8(coder.codes, and_int(ranks, _mm256_set1_epi8(15)));
+  const __m256i joined = _mm256_maddubs_epi16(codes, _mm256_set1_epi16(0x0110));  // the even one times 16 plus the odd one
+  const __m256i bytes = _mm256_packus_epi16(joined, joined);
+  return _mm_unpacklo_epi16(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));
 }
 BNB_INLINE void encode_nibbles(const NibbleCoder &coder, const Floats (&x)[4], void *out) {
   _mm_storeu_si128(static_cast<__m128i *>(out), join_nibbles(coder, x));

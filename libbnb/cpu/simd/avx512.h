@@ -15,6 +15,9 @@
 #endif
 
 #include "cpu/simd/words.h"
+#if !defined(__AVX512VBMI__)
+#include "cpu/simd/search_path.h"
+#endif
 
 namespace bnb::cpu::BNB_ISA {
 namespace {
@@ -51,6 +54,8 @@ BNB_INLINE Ints and_not(Ints a, Ints b) { return _mm512_andnot_si512(b, a); }
 BNB_INLINE Ints select_bits(Ints mask, Ints a, Ints b) { return _mm512_ternarylogic_epi32(mask, a, b, 0xCA); }
 BNB_INLINE Ints max_uint(Ints a, Ints b) { return _mm512_max_epu32(a, b); }
 BNB_INLINE Ints min_uint(Ints a, Ints b) { return _mm512_min_epu32(a, b); }
+BNB_INLINE Ints add_int_where(Mask m, Ints a, Ints b) { return _mm512_mask_add_epi32(a, m, a, b); }
+BNB_INLINE Ints sub_or_zero(Ints a, Ints b) { return _mm512_subs_epu16(a, b); }
 template <int N>
 BNB_INLINE Ints shift_left(Ints v) {
   return _mm512_slli_epi32(v, N);
@@ -59,7 +64,19 @@ template <int N>
 BNB_INLINE Ints shift_right(Ints v) {
   return _mm512_srli_epi32(v, N);
 }
+template <int N>
+BNB_INLINE Ints shift_right_where(Mask m, Ints v) {
+  return _mm512_mask_srli_epi32(v, m, v, N);
+}
 BNB_INLINE uint32_t reduce_max_uint(Ints v) { return _mm512_reduce_max_epu32(v); }
+BNB_INLINE void reduce_max_uint(Ints a, Ints b, Ints c, Ints d, uint32_t *out) {
+  const Ints ab = max_uint(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+  const Ints cd = max_uint(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+  const Ints abcd = max_uint(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+  const __m256i half = _mm256_max_epu32(_mm512_castsi512_si256(abcd), _mm512_extracti64x4_epi64(abcd, 1));
+  const __m128i quarter = _mm_max_epu32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i *>(out), quarter);
+}
 
 BNB_INLINE Floats abs(Floats x) { return from_bits(and_int(bits(x), splat_bits(0x7FFFFFFFu))); }
 BNB_INLINE Floats copy_sign(Floats magnitude, Floats sign) {
@@ -71,6 +88,7 @@ BNB_INLINE Mask greater_equal(Floats a, Floats b) { return _mm512_cmp_ps_mask(a,
 BNB_INLINE Mask equal(Floats a, Floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
 BNB_INLINE Mask is_nan(Floats x) { return _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q); }
 BNB_INLINE Mask greater_int(Ints a, Ints b) { return _mm512_cmpgt_epi32_mask(a, b); }
+BNB_INLINE Mask greater_uint(Ints a, Ints b) { return _mm512_cmpgt_epu32_mask(a, b); }
 BNB_INLINE Mask equal_int(Ints a, Ints b) { return _mm512_cmpeq_epi32_mask(a, b); }
 BNB_INLINE Mask both(Mask m, Mask n) { return Mask(m & n); }
 BNB_INLINE Mask either(Mask m, Mask n) { return Mask(m | n); }
@@ -81,14 +99,23 @@ BNB_INLINE Floats select(Mask m, Floats a, Floats b) { return _mm512_mask_blend_
 BNB_INLINE Ints select_int(Mask m, Ints a, Ints b) { return _mm512_mask_blend_epi32(m, b, a); }
 BNB_INLINE Mask first_lanes(int64_t count) { return Mask((1u << count) - 1u); }
 
-// bf16 in integers: vcvtneps2bf16 would flush subnormals.
-BNB_INLINE __m256i narrow_bf16(Floats x) {
+BNB_INLINE __m256i round_to_bf16(Floats x) {
   const Ints u = bits(x);
   const Ints odd = and_int(shift_right<16>(u), splat_int(1));
   const Ints rounded = add_int(u, add_int(odd, splat_int(0x7FFF)));
   const Ints quiet = or_int(u, splat_int(0x400000));
   return _mm512_cvtepi32_epi16(shift_right<16>(select_int(is_nan(x), quiet, rounded)));
 }
+#if defined(__AVX512BF16__)
+// The machine's own rounding flushes subnormals, which are rare.
+BNB_INLINE __m256i narrow_bf16(Floats x) {
+  constexpr int kSubnormal = 0x20;
+  if (__builtin_expect(_mm512_fpclass_ps_mask(x, kSubnormal) != 0, 0)) return round_to_bf16(x);
+  return __m256i(_mm512_cvtneps_pbh(x));
+}
+#else
+BNB_INLINE __m256i narrow_bf16(Floats x) { return round_to_bf16(x); }
+#endif
 BNB_INLINE __m256i narrow_fp16(Floats x) { return _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 BNB_INLINE Floats widen_bf16(__m256i h) { return from_bits(shift_left<16>(_mm512_cvtepu16_epi32(h))); }
 BNB_INLINE Floats widen_fp16(__m256i h) { return _mm512_cvtph_ps(h); }
@@ -142,8 +169,21 @@ BNB_INLINE void store_uint8(void *p, Ints v) { _mm_storeu_si128(static_cast<__m1
 BNB_INLINE void store_uint8_some(void *p, Ints v, int64_t count) {
   _mm_mask_storeu_epi8(p, first_lanes(count), _mm512_cvtepi32_epi8(v));
 }
-BNB_INLINE Floats gather(const float *table, Ints index) { return _mm512_i32gather_ps(index, table, 4); }
-BNB_INLINE Ints gather_bits(const uint32_t *table, Ints index) { return _mm512_i32gather_epi32(index, table, 4); }
+// A gather keeps what its destination held in lanes that are off. gcc, knowing that none is, lets the destination be any register,
+// and each gather waits for whatever wrote that last: so it may not know.
+BNB_INLINE Mask every_lane() {
+  Mask ones = Mask(-1);
+#if defined(__GNUC__)
+  __asm__("" : "+Yk"(ones));
+#endif
+  return ones;
+}
+BNB_INLINE Floats gather(const float *table, Ints index) {
+  return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), every_lane(), index, table, 4);
+}
+BNB_INLINE Ints gather_bits(const uint32_t *table, Ints index) {
+  return _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), every_lane(), index, table, 4);
+}
 
 using Shorts = __m256i;
 BNB_INLINE Shorts load_int8_shorts(const void *p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128(static_cast<const __m128i *>(p))); }
@@ -181,58 +221,48 @@ BNB_INLINE Halves load_halves_some(const void *p, int64_t count) {
 BNB_INLINE Halves splat_halves(uint16_t u) { return _mm512_set1_epi16(int16_t(u)); }
 BNB_INLINE Halves and_halves(Halves a, Halves b) { return _mm512_and_si512(a, b); }
 BNB_INLINE Halves max_halves(Halves a, Halves b) { return _mm512_max_epu16(a, b); }
-BNB_INLINE uint32_t reduce_max_halves(Halves v) {
-  const __m256i m = _mm256_max_epu16(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1));
-  const __m128i n = _mm_max_epu16(_mm256_castsi256_si128(m), _mm256_extracti128_si256(m, 1));
-  const __m128i inverted = _mm_xor_si128(n, _mm_set1_epi16(-1));  // the machine has a horizontal minimum only
-  return 0xFFFFu ^ (uint32_t(_mm_cvtsi128_si32(_mm_minpos_epu16(inverted))) & 0xFFFFu);
+BNB_INLINE Ints fold_halves(Halves v) {
+  return and_int(_mm512_max_epu16(v, shift_right<16>(v)), splat_int(0xFFFF));
 }
 
+#if !defined(__AVX512VBMI__)  // else: avx512_bf16.h
 struct NibbleCoder {
   Floats first, second[2], third, fourth;
   Ints code_of_path;  // the 16 bytes, four times
+  Ints bit_of_path[4];  // 1, 2, 4, 8: read from memory, as broadcasts would keep the port of the permutes busy
 };
-BNB_INLINE NibbleCoder make_nibble_coder(const uint32_t *thresholds, const uint8_t *codes) {
-  const SearchSteps steps = make_search_steps(thresholds, codes);
-  return {splat(steps.first),
-          {splat(steps.second[0]), splat(steps.second[1])},
-          _mm512_broadcast_f32x4(_mm_loadu_ps(steps.third)),
-          _mm512_castps256_ps512(_mm256_loadu_ps(steps.fourth)),
-          _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i *>(steps.code_of_path)))};
+BNB_INLINE NibbleCoder make_nibble_coder(const NibblePlan &plan) {
+  return {splat(plan.first),
+          {splat(plan.second[0]), splat(plan.second[1])},
+          _mm512_broadcast_f32x4(_mm_loadu_ps(plan.third)),
+          _mm512_castps256_ps512(_mm256_loadu_ps(plan.fourth)),
+          _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i *>(plan.code_of_path))),
+          {splat_int(1), splat_int(2), splat_int(4), splat_int(8)}};
 }
 BNB_INLINE Ints search_path(const NibbleCoder &coder, Floats x) {
   const Mask m1 = greater(x, coder.first);
-  Ints path = _mm512_maskz_set1_epi32(m1, 1);
-  path = _mm512_mask_add_epi32(path, greater(x, select(m1, coder.second[1], coder.second[0])), path, splat_int(2));
-  path = _mm512_mask_add_epi32(path, greater(x, _mm512_permutexvar_ps(path, coder.third)), path, splat_int(4));
-  return _mm512_mask_add_epi32(path, greater(x, _mm512_permutexvar_ps(path, coder.fourth)), path, splat_int(8));
+  Ints path = _mm512_maskz_mov_epi32(m1, coder.bit_of_path[0]);
+  path = add_int_where(greater(x, select(m1, coder.second[1], coder.second[0])), path, coder.bit_of_path[1]);
+  path = add_int_where(greater(x, _mm512_permutexvar_ps(path, coder.third)), path, coder.bit_of_path[2]);
+  return add_int_where(greater(x, _mm512_permutexvar_ps(path, coder.fourth)), path, coder.bit_of_path[3]);
 }
-// Byte j of 64-bit lane k becomes the byte of elements 2k and 2k + 1 of x[j].
-BNB_INLINE Ints nibble_pairs(const NibbleCoder &coder, const Floats (&x)[4]) {
+BNB_INLINE __m256i join_nibbles(const NibbleCoder &coder, const Floats (&x)[4]) {
   const Ints low = or_int(search_path(coder, x[0]), shift_left<8>(search_path(coder, x[1])));
   const Ints high = or_int(shift_left<16>(search_path(coder, x[2])), shift_left<24>(search_path(coder, x[3])));
   const Ints codes = _mm512_shuffle_epi8(coder.code_of_path, or_int(low, high));
-  return or_int(shift_left<4>(codes), _mm512_srli_epi64(codes, 32));
-}
-#if !defined(__AVX512VBMI__)
-BNB_INLINE __m256i join_nibbles(const NibbleCoder &coder, const Floats (&x)[4]) {
+  // Byte j of 64-bit lane k is now the byte of elements 2k and 2k + 1 of x[j].
+  const Ints pairs = or_int(shift_left<4>(codes), _mm512_srli_epi64(codes, 32));
   const __m256i transpose = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-  const __m256i pairs = _mm256_shuffle_epi8(_mm512_cvtepi64_epi32(nibble_pairs(coder, x)), transpose);
-  return _mm256_permutevar8x32_epi32(pairs, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+  const __m256i bytes = _mm256_shuffle_epi8(_mm512_cvtepi64_epi32(pairs), transpose);
+  return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
-#else
-BNB_INLINE __m256i join_nibbles(const NibbleCoder &coder, const Floats (&x)[4]) {
-  const __m256i transpose = _mm256_setr_epi8(0, 8, 16, 24, 32, 40, 48, 56, 1, 9, 17, 25, 33, 41, 49, 57,  //
-                                             2, 10, 18, 26, 34, 42, 50, 58, 3, 11, 19, 27, 35, 43, 51, 59);
-  return _mm512_castsi512_si256(_mm512_permutexvar_epi8(_mm512_castsi256_si512(transpose), nibble_pairs(coder, x)));
-}
-#endif
 BNB_INLINE void encode_nibbles(const NibbleCoder &coder, const Floats (&x)[4], void *out) {
   _mm256_storeu_si256(static_cast<__m256i *>(out), join_nibbles(coder, x));
 }
 BNB_INLINE void encode_nibbles_some(const NibbleCoder &coder, const Floats (&x)[4], void *out, int64_t count) {
   _mm256_mask_storeu_epi8(out, __mmask32((uint64_t(1) << ((count + 1) / 2)) - 1u), join_nibbles(coder, x));
 }
+#endif
 
 // Permutes look at the low bits of an index only: the upper bits may hold the other nibble, if the table repeats.
 template <typename Tag>

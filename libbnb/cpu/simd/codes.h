@@ -86,14 +86,13 @@ struct NearestByBucket {
   const CodeSearch &search;
 
   BNB_INLINE Ints operator()(Floats x) const {
-    constexpr int32_t kLowest = CodeSearch::kLowestKey - 1;  // the key of bucket 0
+    constexpr uint32_t kBelow = uint32_t(CodeSearch::kLowestKey - 1) << 16;  // where bucket 0 begins
     const Ints magnitude = and_int(bits(x), splat_bits(0x7FFFFFFFu));
-    const Ints key = min_uint(max_uint(shift_right<16>(magnitude), splat_int(kLowest)), splat_int(kLowest + CodeSearch::kTopBucket));
-    const Ints side = select_int(greater(x, splat(0.0f)), splat_int(CodeSearch::kBucketsPerSign - kLowest), splat_int(-kLowest));
-    const Ints entry = gather_bits(search.entries, add_int(key, side));
-    const Ints low = splat_int(0xFFFF);
-    const Mask beyond = greater_int(and_int(magnitude, low), and_int(entry, low));
-    return select_int(beyond, shift_right<24>(entry), and_int(shift_right<16>(entry), splat_int(0xFF)));
+    const Ints bucket = min_uint(shift_right<16>(sub_or_zero(magnitude, splat_bits(kBelow))), splat_int(CodeSearch::kTopBucket));
+    const Mask positive = greater_int(bits(x), splat_int(0));
+    const Ints entry = gather_bits(search.entries, add_int_where(positive, bucket, splat_int(CodeSearch::kBucketsPerSign)));
+    const Mask beyond = greater_uint(shift_left<16>(magnitude), entry);  // equal upper halves: then the entry is not below
+    return and_int(shift_right_where<8>(beyond, entry), splat_int(0xFF));
   }
 };
 

@@ -5,7 +5,7 @@
 
 #include <arm_neon.h>
 
-#include "cpu/simd/words.h"
+#include "cpu/simd/search_path.h"
 
 namespace bnb::cpu::BNB_ISA {
 namespace {
@@ -58,6 +58,10 @@ BNB_INLINE Ints select_bits(Ints mask, Ints a, Ints b) {
 }
 BNB_INLINE Ints max_uint(Ints a, Ints b) { return {vmaxq_u32(a.low, b.low), vmaxq_u32(a.high, b.high)}; }
 BNB_INLINE Ints min_uint(Ints a, Ints b) { return {vminq_u32(a.low, b.low), vminq_u32(a.high, b.high)}; }
+BNB_INLINE Ints add_int_where(Mask m, Ints a, Ints b) {
+  return {vaddq_u32(a.low, vandq_u32(m.low, b.low)), vaddq_u32(a.high, vandq_u32(m.high, b.high))};
+}
+BNB_INLINE Ints sub_or_zero(Ints a, Ints b) { return {vqsubq_u32(a.low, b.low), vqsubq_u32(a.high, b.high)}; }
 template <int N>
 BNB_INLINE Ints shift_left(Ints v) {
   return {vshlq_n_u32(v.low, N), vshlq_n_u32(v.high, N)};
@@ -66,7 +70,18 @@ template <int N>
 BNB_INLINE Ints shift_right(Ints v) {
   return {vshrq_n_u32(v.low, N), vshrq_n_u32(v.high, N)};
 }
+template <int N>
+BNB_INLINE Ints shift_right_where(Mask m, Ints v) {
+  const int32x4_t back = vdupq_n_s32(-N);
+  return {vshlq_u32(v.low, vandq_s32(vreinterpretq_s32_u32(m.low), back)),
+          vshlq_u32(v.high, vandq_s32(vreinterpretq_s32_u32(m.high), back))};
+}
 BNB_INLINE uint32_t reduce_max_uint(Ints v) { return vmaxvq_u32(vmaxq_u32(v.low, v.high)); }
+BNB_INLINE void reduce_max_uint(Ints a, Ints b, Ints c, Ints d, uint32_t *out) {
+  const uint32x4_t ab = vpmaxq_u32(vmaxq_u32(a.low, a.high), vmaxq_u32(b.low, b.high));
+  const uint32x4_t cd = vpmaxq_u32(vmaxq_u32(c.low, c.high), vmaxq_u32(d.low, d.high));
+  vst1q_u32(out, vpmaxq_u32(ab, cd));
+}
 
 BNB_INLINE Floats copy_sign(Floats magnitude, Floats sign) {
   const uint32x4_t magnitude_bits = vdupq_n_u32(0x7FFFFFFFu);
@@ -83,6 +98,7 @@ BNB_INLINE Mask greater_int(Ints a, Ints b) {
   return {vcgtq_s32(vreinterpretq_s32_u32(a.low), vreinterpretq_s32_u32(b.low)),
           vcgtq_s32(vreinterpretq_s32_u32(a.high), vreinterpretq_s32_u32(b.high))};
 }
+BNB_INLINE Mask greater_uint(Ints a, Ints b) { return {vcgtq_u32(a.low, b.low), vcgtq_u32(a.high, b.high)}; }
 BNB_INLINE Mask equal_int(Ints a, Ints b) { return {vceqq_u32(a.low, b.low), vceqq_u32(a.high, b.high)}; }
 BNB_INLINE Mask both(Mask m, Mask n) { return {vandq_u32(m.low, n.low), vandq_u32(m.high, n.high)}; }
 BNB_INLINE Mask either(Mask m, Mask n) { return {vorrq_u32(m.low, n.low), vorrq_u32(m.high, n.high)}; }
@@ -230,20 +246,19 @@ BNB_INLINE Halves load_halves_some(const void *p, int64_t count) { return load_8
 BNB_INLINE Halves splat_halves(uint16_t u) { return vdupq_n_u16(u); }
 BNB_INLINE Halves and_halves(Halves a, Halves b) { return vandq_u16(a, b); }
 BNB_INLINE Halves max_halves(Halves a, Halves b) { return vmaxq_u16(a, b); }
-BNB_INLINE uint32_t reduce_max_halves(Halves v) { return vmaxvq_u16(v); }
+BNB_INLINE Ints fold_halves(Halves v) { return {vmovl_u16(vget_low_u16(v)), vmovl_u16(vget_high_u16(v))}; }
 
 struct NibbleCoder {
   float32x4_t first, second[2];
   uint8x16_t third, code_of_path;
   uint8x16x2_t fourth;
 };
-BNB_INLINE NibbleCoder make_nibble_coder(const uint32_t *thresholds, const uint8_t *codes) {
-  const SearchSteps steps = make_search_steps(thresholds, codes);
-  return {vdupq_n_f32(steps.first),
-          {vdupq_n_f32(steps.second[0]), vdupq_n_f32(steps.second[1])},
-          load_16_bytes(steps.third),
-          load_16_bytes(steps.code_of_path),
-          {{load_16_bytes(steps.fourth), load_16_bytes(steps.fourth + 4)}}};
+BNB_INLINE NibbleCoder make_nibble_coder(const NibblePlan &plan) {
+  return {vdupq_n_f32(plan.first),
+          {vdupq_n_f32(plan.second[0]), vdupq_n_f32(plan.second[1])},
+          load_16_bytes(plan.third),
+          load_16_bytes(plan.code_of_path),
+          {{load_16_bytes(plan.fourth), load_16_bytes(plan.fourth + 4)}}};
 }
 // Four times the path, in the lowest byte: a path is kept as the indices of the four bytes of an entry of the next table.
 BNB_INLINE uint32x4_t search_path(const NibbleCoder &coder, float32x4_t x) {

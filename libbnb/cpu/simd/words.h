@@ -26,16 +26,20 @@
 // Integers, modulo 2^32:
 //   add_int sub_int and_int or_int xor_int (a, b)    and_not(a, b) = a & ~b
 //   select_bits(mask, a, b)   the bits of a where mask has ones, else those of b
-//   max_uint(a, b), min_uint(a, b)    shift_left<N>(v), shift_right<N>(v): zeros come in
-//   reduce_max_uint(v)        the largest lane, as uint32_t
+//   add_int_where(m, a, b) = m ? a + b : a    sub_or_zero(a, b) = a > b ? a - b : 0, where the low halves of b are zeros and
+//   those of the result are anything if a < b
+//   max_uint(a, b), min_uint(a, b)    shift_left<N>(v), shift_right<N>(v): zeros come in    shift_right_where<N>(m, v)
+//   reduce_max_uint(v)        the largest lane, as uint32_t;  reduce_max_uint(a, b, c, d, out): those of four, to out[4]
 //
-// Masks: greater greater_equal equal (a, b) of Floats, false for NaN; is_nan(x); greater_int(a, b) signed, equal_int(a, b);
+// Masks: greater greater_equal equal (a, b) of Floats, false for NaN; is_nan(x); greater_int(a, b) signed, greater_uint(a, b),
+//   equal_int(a, b)
 //   both(m, n)  either(m, n)  but_not(m, n) = m and not n   any(m)   mask_bits(m): lane i is bit i
 //   select(m, a, b)           a where m, else b;  select_int for Ints
 //   first_lanes(count)        true in the first `count` lanes
 //
 // 16-bit lanes, kHalfLanes of them: Halves; load_halves(p), load_halves_some(p, count), splat_halves(u), and_halves(a, b),
-//   max_halves(a, b) unsigned, reduce_max_halves(v) -> uint32_t
+//   max_halves(a, b) unsigned
+//   fold_halves(v)            kHalfLanes numbers -> as many or half as many Ints, by taking the larger one of two
 //
 // 16-bit lanes, kLanes of them: Shorts; load_int8_shorts(p) sign-extended, load_int8_shorts_some(p, count), splat_shorts(u),
 //   and_shorts or_shorts equal_shorts (a, b): all ones where equal; shift_left_shorts<N>(v)
@@ -45,8 +49,8 @@
 //   store_bytes(p, v)
 //
 // Nibbles, 16 codes with the first one in the high half of a byte:
-//   make_nibble_coder(thresholds, codes)    15 ascending fp32 thresholds (as bits), the code of each of the 16 ranks
-//   encode_nibbles(coder, x, out)           Floats x[4] -> 2 * kLanes bytes; rank = how many thresholds are strictly below
+//   make_nibble_plan(format)                constexpr, of a NibbleFormat (see below) -> NibblePlan;  make_nibble_coder(plan)
+//   encode_nibbles(coder, x, out)           Floats x[4], not NaN, |x| at most a few ulp above 1 -> 2 * kLanes bytes
 //   encode_nibbles_some(coder, x, out, count)    the first `count` codes: (count + 1) / 2 bytes
 //   make_nibble_table<Tag>(codebook, scale)    16 products, each rounded once to the output dtype
 //   expand_nibbles(table, p, out)           table.kCount codes -> as many values, in memory;
@@ -67,24 +71,13 @@ namespace {
 
 constexpr int64_t kLineBytes = 64;
 
-// A search among 15 thresholds in four steps leaves a path: bit i is the outcome of step i. The rank has these bits reversed.
-constexpr int rank_of_path(int path) { return (path & 1) << 3 | (path & 2) << 1 | (path & 4) >> 1 | (path & 8) >> 3; }
-
-// The thresholds that the four steps compare with, each indexed by the path so far.
-struct SearchSteps {
-  float first, second[2], third[4], fourth[8];
-  uint8_t code_of_path[16];
+// A number's rank says how many thresholds are strictly below it.
+struct NibbleFormat {
+  uint32_t thresholds[15];  // fp32 bits, ascending; no two in one interval of 1/15 around a multiple of that ...
+  uint8_t codes[16];        // by rank
+  bool by_magnitude;        // ... or else a sign and a magnitude, where thresholds[8 .. 14] are such and lie above zero:
+                            // thresholds[7] parts the signs, code 8 | c is that of -x if c is that of x
 };
-BNB_INLINE SearchSteps make_search_steps(const uint32_t *thresholds, const uint8_t *codes) {
-  SearchSteps steps;
-  const auto threshold = [&](int i) { return formats::float_from_bits(thresholds[i]); };
-  steps.first = threshold(7);
-  for (int path = 0; path < 2; ++path) steps.second[path] = threshold(rank_of_path(path) + 3);
-  for (int path = 0; path < 4; ++path) steps.third[path] = threshold(rank_of_path(path) + 1);
-  for (int path = 0; path < 8; ++path) steps.fourth[path] = threshold(rank_of_path(path));
-  for (int path = 0; path < 16; ++path) steps.code_of_path[path] = codes[rank_of_path(path)];
-  return steps;
-}
 
 // The first bytes of an array that may end there, followed by zeros.
 template <int kBytes>
