@@ -31,22 +31,33 @@ BNB_INLINE bool rows_are_blocks(const Gemm4bitArgs &args) {
 // The scales of `count` <= kScalesAtOnce blocks from `first` on: where they are, or a copy in `buffer`.
 constexpr int64_t kScalesAtOnce = 256;
 BNB_INLINE const char *scales_of(const AbsmaxView &absmax, int64_t first, int64_t count, float *buffer) {
-  if (absmax.absmax) return static_cast<const char *>(absmax.absmax) + first * 4;
-  int64_t i = 0;
-  while (i < count) {  // one nested block after the other
-    const int64_t block = (first + i) / absmax.nested_blocksize;
-    const int64_t left = absmax.nested_blocksize - (first + i) % absmax.nested_blocksize;
+  if (!absmax.codes) return static_cast<const char *>(absmax.absmax) + first * 4;  // both are NULL where there are no blocks
+  const bool aligned = reinterpret_cast<uintptr_t>(absmax.nested_code) % 4 == 0;
+  const float offset = bnb::load<float>(absmax.nested_offset, 0);
+  int64_t block = first / absmax.nested_blocksize, left = absmax.nested_blocksize - first % absmax.nested_blocksize;
+  for (int64_t i = 0; i < count; ++block, left = absmax.nested_blocksize) {
     const int64_t stop = left < count - i ? i + left : count;
-    const Floats scale = splat(bnb::load<float>(absmax.nested_absmax, block));
-    const Floats offset = splat(bnb::load<float>(absmax.nested_offset, 0));
-    const bool aligned = reinterpret_cast<uintptr_t>(absmax.nested_code) % 4 == 0;
+    const float scale = bnb::load<float>(absmax.nested_absmax, block);
     for (; aligned && i + kLanes <= stop; i += kLanes) {
       const Floats code = gather(static_cast<const float *>(absmax.nested_code), load_uint8(absmax.codes + first + i));
-      store<F32>(buffer + i, add(mul(code, scale), offset));
+      store<F32>(buffer + i, add(mul(code, splat(scale)), splat(offset)));
     }
-    for (; i < stop; ++i) buffer[i] = absmax.at(first + i);
+    for (; i < stop; ++i) {
+      const float product = bnb::load<float>(absmax.nested_code, absmax.codes[first + i]) * scale;
+      buffer[i] = product + offset;
+    }
   }
   return reinterpret_cast<const char *>(buffer);
+}
+
+// The blocks of elements [k0, k1) of a row that is made of whole blocks.
+struct Blocks {
+  int64_t per_row, first, count;  // first: within the row
+  int64_t left_in_first;          // elements
+};
+BNB_INLINE Blocks blocks_of(const Gemm4bitArgs &args, int64_t k0, int64_t k1) {
+  const int64_t first = k0 / args.blocksize;
+  return {args.k / args.blocksize, first, ceil_div(k1, args.blocksize) - first, args.blocksize - k0 % args.blocksize};
 }
 
 // The row of spread() for a load of codes: which of its blocks each 32-bit lane belongs to.
@@ -96,14 +107,13 @@ BNB_INLINE void write_sums(const Gemm4bitArgs &args, const float *c, int64_t c_s
   }
 }
 
-// How the panel methods cut a product: units of kPanelColumns columns by kPanelRows rows of out.
+// How the panel methods cut a product into units.
 struct Panels {
-  int64_t columns, rows;  // of a unit
-  int64_t across, down;   // units
+  int64_t across, down;
   BNB_INLINE int64_t count() const { return across * down; }
 };
 BNB_INLINE Panels cut(const Gemm4bitArgs &args, int64_t columns, int64_t rows) {
-  return {columns, rows, ceil_div(args.n, columns), ceil_div(args.m, rows)};
+  return {ceil_div(args.n, columns), ceil_div(args.m, rows)};
 }
 
 }  // namespace

@@ -64,30 +64,33 @@ BNB_INLINE void decode_group(const NibbleFloats &table, Ints v, Floats scale, fl
   }
 }
 
-// Elements [k0, k1) of a row that is made of whole blocks, up to the next multiple of kGroup.
-BNB_INLINE void decode_blocks(const Gemm4bitArgs &args, const NibbleFloats &table, Ints index, int64_t row, int64_t k0,
-                              int64_t k1, float *out) {
-  const int64_t first = k0 / args.blocksize, count = ceil_div(k1, args.blocksize) - first;
+// Elements [k0, k1) of a row that is made of whole blocks, up to the next multiple of kGroup. ahead: bytes to what is read next.
+BNB_INLINE void decode_blocks(const Gemm4bitArgs &args, const NibbleFloats &table, Ints index, const Blocks &blocks, int64_t row,
+                              int64_t k0, int64_t k1, int64_t ahead, float *out) {
   float buffer[kScalesAtOnce];
-  const char *scales = scales_of(args.absmax, row * (args.k / args.blocksize) + first, count, buffer);
+  const char *scales = scales_of(args.absmax, row * blocks.per_row + blocks.first, blocks.count, buffer);
   const uint8_t *w = args.b + (row * args.k + k0) / 2;
-  const bool small = args.blocksize < kGroup;
-  const int64_t per_load = small ? kGroup / args.blocksize : 1;
-  int64_t block = 0, left_in_block = args.blocksize - k0 % args.blocksize;
-  for (int64_t k = k0; k < k1; k += kGroup, w += kGroupBytes, out += kGroup) {
-    prefetch(w + args.k / 2);  // this stretch of the next row
-    if (small) {
-      const int64_t blocks = smaller(per_load, count - block);
-      const Ints v = blocks == per_load ? load_int32(w) : load_int32_some(w, blocks * (args.blocksize / 8));
-      const Floats scale = select(first_lanes(blocks * (args.blocksize / 8)), spread(scales + block * 4, blocks, index), splat(0.0f));
-      decode_group(table, v, scale, out);
-      block += per_load;
-    } else {
-      decode_group(table, load_int32(w), splat(bnb::load<float>(scales, block)), out);
-      left_in_block -= kGroup;
-      if (left_in_block == 0) {
-        left_in_block = args.blocksize;
-        ++block;
+  if (args.blocksize < kGroup) {
+    const int64_t per_load = kGroup / args.blocksize, lanes = args.blocksize / 8;
+    for (int64_t block = 0; block < blocks.count; block += per_load, w += kGroupBytes, out += kGroup) {
+      prefetch(w + ahead);
+      if (blocks.count - block >= per_load) {
+        decode_group(table, load_int32(w), spread(scales + block * 4, per_load, index), out);
+      } else {
+        const int64_t left = blocks.count - block;
+        const Floats scale = select(first_lanes(left * lanes), spread(scales + block * 4, left, index), splat(0.0f));
+        decode_group(table, load_int32_some(w, left * lanes), scale, out);
+      }
+    }
+  } else {
+    int64_t left = blocks.left_in_first;
+    for (int64_t k = k0; k < k1; k += kGroup, w += kGroupBytes, out += kGroup) {
+      prefetch(w + ahead);
+      decode_group(table, load_int32(w), splat(bnb::load<float>(scales, 0)), out);
+      left -= kGroup;
+      if (left == 0) {
+        left = args.blocksize;
+        scales += 4;
       }
     }
   }
@@ -153,6 +156,8 @@ void multiply_panel(const Gemm4bitKernelArgs &args, int64_t begin, int64_t end) 
     const int64_t m0 = unit / panels.across * kPanelRows, rows = smaller(kPanelRows, args.m - m0);
     for (int64_t k0 = 0; k0 == 0 || k0 < args.k; k0 += kStretch) {
       const int64_t k1 = smaller(k0 + kStretch, args.k);
+      const Blocks blocks = blocks_of(args, k0, k1);
+      const int64_t ahead = k1 < args.k ? kStretch / 2 : (columns * args.k - k0) / 2;
       for (int64_t n = 0; n < round_up(columns, kTileRows); ++n) {
         float *out = weights + n * kWeightStride;
         if (n >= columns) {
@@ -160,7 +165,7 @@ void multiply_panel(const Gemm4bitKernelArgs &args, int64_t begin, int64_t end) 
         } else if (ordered) {
           decode_pieces(args, n0 + n, k0, k1, out);
         } else {
-          decode_blocks(args, table, index, n0 + n, k0, k1, out);
+          decode_blocks(args, table, index, blocks, n0 + n, k0, k1, ahead, out);
         }
       }
       const int64_t k = round_up(k1 - k0, kGroup);
@@ -180,7 +185,7 @@ void multiply_panel(const Gemm4bitKernelArgs &args, int64_t begin, int64_t end) 
   }
 }
 
-Gemm4bitPlan plan_panel(const Gemm4bitArgs &args) {
+Gemm4bitPlan plan_panel(const Gemm4bitArgs &args, int) {
   Gemm4bitPlan plan{};
   plan.units = cut(args, kPanelColumns, kPanelRows).count();
   plan.unit_cost = kPanelColumns * args.k;

@@ -55,15 +55,17 @@ bnb_status gemm_4bit(const Gemm4bitArgs &args, Queue) {
   if (args.m == 0 || args.n == 0) return BNB_OK;
   const Gemm4bitMethod *method = kernels->gemm_4bit;
   while (!method->fits(args)) ++method;
-  const Gemm4bitPlan plan = method->plan(args);
+  const int threads = bnb_get_num_threads();
+  const Gemm4bitPlan plan = method->plan(args, threads);
 
-  Workspace workspace(plan.packed_bytes, plan.scratch_bytes, bnb_get_num_threads());
+  Workspace workspace(plan.packed_bytes, plan.scratch_bytes, threads);
   if (!workspace.ok()) {
     return fail(BNB_ERROR_OUT_OF_MEMORY, "cgemm_4bit: no memory for %lld bytes of packed activations",
                 (long long)plan.packed_bytes);
   }
   Gemm4bitKernelArgs shared;
   static_cast<Gemm4bitArgs &>(shared) = args;
+  shared.unit_columns = plan.unit_columns;
   shared.packed = workspace.packed();
   shared.scratch = nullptr;
   if (method->pack) {

@@ -27,8 +27,8 @@ class TileUnit {
 };
 
 // See avx512_bf16_products.h. Tiles 0 .. 3 hold sums, 4 and 5 (and 7) weights, 6 and 7 activations.
-template <int kN, int kM>
-BNB_INLINE void multiply_tiles(const char *w, int64_t w_stride, const char *a, int64_t a_stride, int64_t steps, float *c,
+template <int kN, int kM, int kRuns>
+BNB_INLINE void multiply_tiles(const TileRun (&runs)[kRuns], int64_t w_stride, int64_t a_stride, int64_t steps, float *c,
                                int64_t c_stride, bool first) {
   static_assert((kN == 2 && kM == 2) || (kN == 4 && kM == 1), "four sums");
   const int64_t c_bytes = c_stride * 4;
@@ -46,23 +46,26 @@ BNB_INLINE void multiply_tiles(const char *w, int64_t w_stride, const char *a, i
     _tile_loadd(2, c2, c_bytes);
     _tile_loadd(3, c3, c_bytes);
   }
-  for (int64_t step = 0; step < steps; ++step, w += kTileBytes, a += kTileBytes) {
-    _tile_loadd(6, a, 64);
-    _tile_loadd(4, w, 64);
-    _tile_dpbf16ps(0, 4, 6);
-    if constexpr (kM == 2) {
-      _tile_loadd(7, a + a_stride, 64);
-      _tile_dpbf16ps(1, 4, 7);
-      _tile_loadd(5, w + w_stride, 64);
-      _tile_dpbf16ps(2, 5, 6);
-      _tile_dpbf16ps(3, 5, 7);
-    } else {
-      _tile_loadd(5, w + w_stride, 64);
-      _tile_dpbf16ps(1, 5, 6);
-      _tile_loadd(7, w + 2 * w_stride, 64);
-      _tile_dpbf16ps(2, 7, 6);
-      _tile_loadd(4, w + 3 * w_stride, 64);
-      _tile_dpbf16ps(3, 4, 6);
+  for (const TileRun &run : runs) {
+    const char *w = run.w, *a = run.a;
+    for (int64_t step = 0; step < steps; ++step, w += kTileBytes, a += kTileBytes) {
+      _tile_loadd(6, a, 64);
+      _tile_loadd(4, w, 64);
+      _tile_dpbf16ps(0, 4, 6);
+      if constexpr (kM == 2) {
+        _tile_loadd(7, a + a_stride, 64);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_loadd(5, w + w_stride, 64);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+      } else {
+        _tile_loadd(5, w + w_stride, 64);
+        _tile_dpbf16ps(1, 5, 6);
+        _tile_loadd(7, w + 2 * w_stride, 64);
+        _tile_dpbf16ps(2, 7, 6);
+        _tile_loadd(4, w + 3 * w_stride, 64);
+        _tile_dpbf16ps(3, 4, 6);
+      }
     }
   }
   _tile_stored(0, c, c_bytes);

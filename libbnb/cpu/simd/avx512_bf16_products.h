@@ -39,34 +39,67 @@ struct BF16Lookup {
   }
 };
 
-// The bf16 values of 128 codes with a scale for every 32 of them, each product rounded once: step t goes to out + t * stride.
-BNB_INLINE void scale_nibbles(Floats codebook, const float (&scales)[4], Ints v, char *out, int64_t stride) {
-  const auto two = [&](float a, float b) {
-    return __m512i(_mm512_cvtne2ps_pbh(mul(codebook, splat(b)), mul(codebook, splat(a))));
-  };
-  const auto keep = [&](__m512i index, __m512i select) {  // the nibble, and above it which table
-    return _mm512_ternarylogic_epi32(_mm512_set1_epi16(15), index, select, 0xEA);
-  };
-  const auto store_step = [&](int t, __m512i weights) { _mm512_storeu_si512(out + t * stride, weights); };
+// 32 numbers as bf16, and what that leaves of them as bf16.
+struct BF16Parts {
+  __m512i high, low;
+};
+BNB_INLINE BF16Parts split(Floats a, Floats b) {
+  const __m512i high = __m512i(_mm512_cvtne2ps_pbh(b, a));
+  const Floats rest_a = sub(a, widen_bf16(_mm512_castsi512_si256(high)));
+  const Floats rest_b = sub(b, widen_bf16(_mm512_extracti64x4_epi64(high, 1)));
+  return {high, __m512i(_mm512_cvtne2ps_pbh(rest_b, rest_a))};
+}
+
+// The bf16 values of 128 codes with a scale for every 32 of them, each product rounded once: step t goes to out + t * stride. With
+// two parts, what rounding left of them goes to out + part_stride + t * stride.
+template <int kParts>
+BNB_INLINE void scale_nibbles(Floats codebook, const float (&scales)[4], __m512i v, char *out, int64_t stride,
+                              int64_t part_stride) {
+  const __m512i nibble = _mm512_set1_epi16(15);
+  const __m512i index[4] = {nibble_index<0>(v), nibble_index<1>(v), nibble_index<2>(v), nibble_index<3>(v)};
+  const auto two = [&](int a, int b) { return split(mul(codebook, splat(scales[a])), mul(codebook, splat(scales[b]))); };
+  // A nibble, and above it which table: (15 & index) | which.
+  const auto choose = [&](int t, __m512i which) { return _mm512_ternarylogic_epi32(nibble, index[t], which, 0xEA); };
   if (scales[0] == scales[1] && scales[2] == scales[3]) {
-    const __m512i table = two(scales[0], scales[2]);
-    const __m512i select = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(16), 1);
-    store_step(0, _mm512_permutexvar_epi16(keep(nibble_index<0>(v), select), table));
-    store_step(1, _mm512_permutexvar_epi16(keep(nibble_index<1>(v), select), table));
-    store_step(2, _mm512_permutexvar_epi16(keep(nibble_index<2>(v), select), table));
-    store_step(3, _mm512_permutexvar_epi16(keep(nibble_index<3>(v), select), table));
+    const BF16Parts table = two(0, 2);
+    const __m512i which = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(16), 1);
+    BNB_UNROLL for (int t = 0; t < 4; ++t) {
+      const __m512i at = choose(t, which);
+      _mm512_storeu_si512(out + t * stride, _mm512_permutexvar_epi16(at, table.high));
+      if (kParts == 2) _mm512_storeu_si512(out + part_stride + t * stride, _mm512_permutexvar_epi16(at, table.low));
+    }
   } else {
-    const __m512i low = two(scales[0], scales[1]), high = two(scales[2], scales[3]);
-    __m512i select = _mm512_setzero_si512();
-    select = _mm512_inserti32x4(select, _mm_set1_epi16(16), 1);
-    select = _mm512_inserti32x4(select, _mm_set1_epi16(32), 2);
-    select = _mm512_inserti32x4(select, _mm_set1_epi16(48), 3);
-    store_step(0, _mm512_permutex2var_epi16(low, keep(nibble_index<0>(v), select), high));
-    store_step(1, _mm512_permutex2var_epi16(low, keep(nibble_index<1>(v), select), high));
-    store_step(2, _mm512_permutex2var_epi16(low, keep(nibble_index<2>(v), select), high));
-    store_step(3, _mm512_permutex2var_epi16(low, keep(nibble_index<3>(v), select), high));
+    const BF16Parts first = two(0, 1), second = two(2, 3);
+    __m512i which = _mm512_inserti32x4(_mm512_setzero_si512(), _mm_set1_epi16(16), 1);
+    which = _mm512_inserti32x4(which, _mm_set1_epi16(32), 2);
+    which = _mm512_inserti32x4(which, _mm_set1_epi16(48), 3);
+    BNB_UNROLL for (int t = 0; t < 4; ++t) {
+      const __m512i at = choose(t, which);
+      _mm512_storeu_si512(out + t * stride, _mm512_permutex2var_epi16(first.high, at, second.high));
+      if (kParts == 2) {
+        _mm512_storeu_si512(out + part_stride + t * stride, _mm512_permutex2var_epi16(first.low, at, second.low));
+      }
+    }
   }
 }
+
+// 32 activations from p, the first `count` of them, as bf16 parts. fp16 has 11 bits: two parts are all of it. An infinity has no
+// rest.
+template <typename Tag>
+BNB_INLINE BF16Parts load_parts(const char *p, int64_t count) {
+  const __mmask32 mask = count >= 32 ? ~__mmask32(0) : count <= 0 ? __mmask32(0) : (__mmask32(1) << count) - 1;
+  const __m512i halves = _mm512_maskz_loadu_epi16(mask, p);
+  if constexpr (Tag::kDType == DType::kBF16) return {halves, _mm512_setzero_si512()};
+  const BF16Parts parts = split(widen_fp16(_mm512_castsi512_si256(halves)), widen_fp16(_mm512_extracti64x4_epi64(halves, 1)));
+  const __m512i exponent = _mm512_set1_epi16(0x7C00);
+  const __mmask32 finite = _mm512_cmpneq_epi16_mask(_mm512_and_si512(halves, exponent), exponent);
+  return {parts.high, _mm512_maskz_mov_epi16(finite, parts.low)};
+}
+
+// Weights and activations that multiply_tiles adds the products of.
+struct TileRun {
+  const char *w, *a;
+};
 
 // Sixteen rows of 32 bf16 each (128 elements are four such quarters) as the tiles want them: for step t, 16 rows of pairs of
 // elements, each with a pair of every row of activations. rows[i] must be 16 addresses of 64 bytes. Quarter q of 128
@@ -88,25 +121,32 @@ struct TileUnit {
   BNB_INLINE TileUnit() {}
 };
 
-// sums[16 n + row][16 m + column] (+)= weights of tile row n, `steps` tiles one behind the other, times activations of tile column
-// m; w_stride and a_stride: bytes from one tile row or column to the next; c_stride: floats from one row of sums to the next.
-template <int kN, int kM>
-BNB_INLINE void multiply_tiles(const char *w, int64_t w_stride, const char *a, int64_t a_stride, int64_t steps, float *c,
+// sums[16 n + row][16 m + column] (+)= for each run: weights of tile row n, `steps` tiles one behind the other, times
+// activations of tile column m; w_stride and a_stride: bytes from one tile row or column to the next; c_stride: floats from one
+// row of sums to the next.
+template <int kN, int kM, int kRuns>
+BNB_INLINE void multiply_tiles(const TileRun (&runs)[kRuns], int64_t w_stride, int64_t a_stride, int64_t steps, float *c,
                                int64_t c_stride, bool first) {
   constexpr int kRows = kM == 1 ? 16 : 8;
   for (int row = 0; row < 16 * kN; row += kRows) {
-    const char *from = w + (row / 16) * w_stride + (row % 16) * 64;
     Floats sums[kRows][kM];
     BNB_UNROLL for (int i = 0; i < kRows; ++i) {
       BNB_UNROLL for (int m = 0; m < kM; ++m) sums[i][m] = first ? splat(0.0f) : load<F32>(c + (row + i) * c_stride + 16 * m);
     }
-    for (int64_t step = 0; step < steps; ++step) {
-      for (int pair = 0; pair < 16; ++pair) {
-        __m512i x[kM];
-        BNB_UNROLL for (int m = 0; m < kM; ++m) x[m] = _mm512_loadu_si512(a + m * a_stride + step * kTileBytes + pair * 64);
-        BNB_UNROLL for (int i = 0; i < kRows; ++i) {
-          const __m512i weights = _mm512_set1_epi32(bnb::load<int32_t>(from + step * kTileBytes + i * 64, pair));
-          BNB_UNROLL for (int m = 0; m < kM; ++m) sums[i][m] = _mm512_dpbf16_ps(sums[i][m], __m512bh(weights), __m512bh(x[m]));
+    for (const TileRun &run : runs) {
+      const char *w = run.w + (row / 16) * w_stride + (row % 16) * 64;
+      for (int64_t step = 0; step < steps; ++step) {
+        for (int pair = 0; pair < 16; ++pair) {
+          __m512i x[kM];
+          BNB_UNROLL for (int m = 0; m < kM; ++m) {
+            x[m] = _mm512_loadu_si512(run.a + m * a_stride + step * kTileBytes + pair * 64);
+          }
+          BNB_UNROLL for (int i = 0; i < kRows; ++i) {
+            const __m512i weights = _mm512_set1_epi32(bnb::load<int32_t>(w + step * kTileBytes + i * 64, pair));
+            BNB_UNROLL for (int m = 0; m < kM; ++m) {
+              sums[i][m] = _mm512_dpbf16_ps(sums[i][m], __m512bh(weights), __m512bh(x[m]));
+            }
+          }
         }
       }
     }
