@@ -99,23 +99,14 @@ BNB_INLINE Floats select(Mask m, Floats a, Floats b) { return _mm512_mask_blend_
 BNB_INLINE Ints select_int(Mask m, Ints a, Ints b) { return _mm512_mask_blend_epi32(m, b, a); }
 BNB_INLINE Mask first_lanes(int64_t count) { return Mask((1u << count) - 1u); }
 
-BNB_INLINE __m256i round_to_bf16(Floats x) {
+// bf16 in integers: vcvtneps2bf16 would flush subnormals, and is no faster.
+BNB_INLINE __m256i narrow_bf16(Floats x) {
   const Ints u = bits(x);
   const Ints odd = and_int(shift_right<16>(u), splat_int(1));
   const Ints rounded = add_int(u, add_int(odd, splat_int(0x7FFF)));
   const Ints quiet = or_int(u, splat_int(0x400000));
   return _mm512_cvtepi32_epi16(shift_right<16>(select_int(is_nan(x), quiet, rounded)));
 }
-#if defined(__AVX512BF16__)
-// The machine's own rounding flushes subnormals, which are rare.
-BNB_INLINE __m256i narrow_bf16(Floats x) {
-  constexpr int kSubnormal = 0x20;
-  if (__builtin_expect(_mm512_fpclass_ps_mask(x, kSubnormal) != 0, 0)) return round_to_bf16(x);
-  return __m256i(_mm512_cvtneps_pbh(x));
-}
-#else
-BNB_INLINE __m256i narrow_bf16(Floats x) { return round_to_bf16(x); }
-#endif
 BNB_INLINE __m256i narrow_fp16(Floats x) { return _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 BNB_INLINE Floats widen_bf16(__m256i h) { return from_bits(shift_left<16>(_mm512_cvtepu16_epi32(h))); }
 BNB_INLINE Floats widen_fp16(__m256i h) { return _mm512_cvtph_ps(h); }
