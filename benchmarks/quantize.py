@@ -44,8 +44,12 @@ def quantize_4bit(n: int, dtype: torch.dtype, quant_type: str = "nf4") -> tuple[
 def dequantize_4bit(n: int, dtype: torch.dtype, quant_type: str = "nf4") -> tuple[list[Call], list[Call], int]:
     moved = n * dtype.itemsize + n // 2 + n // BLOCKSIZE * 4
     count = rotations(moved)
-    packed, state = libbnb.quantize_4bit(torch.randn(n).to(dtype).view(-1, 4096), blocksize=BLOCKSIZE, quant_type=quant_type)
-    peer_packed, peer_state = peer.quantize_4bit(torch.randn(n).to(dtype).view(-1, 4096), blocksize=BLOCKSIZE, quant_type=quant_type)
+    packed, state = libbnb.quantize_4bit(
+        torch.randn(n).to(dtype).view(-1, 4096), blocksize=BLOCKSIZE, quant_type=quant_type
+    )
+    peer_packed, peer_state = peer.quantize_4bit(
+        torch.randn(n).to(dtype).view(-1, 4096), blocksize=BLOCKSIZE, quant_type=quant_type
+    )
     inputs = [packed.clone() for _ in range(count)]
     outs = [torch.zeros(n // 4096, 4096, dtype=dtype) for _ in range(count)]
     ours = [lambda p=p, o=o: libbnb.dequantize_4bit(p, state, out=o) for p, o in zip(inputs, outs, strict=True)]

@@ -34,6 +34,15 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("suite", ["conformance", "examples", "headers", "lint", "unit", "fuzz"])
 def test_suite(build: Path, suite: str) -> None:
     out = run(
-        sys.executable, "-m", "mesonbuild.mesonmain", "test", "-C", build, "--no-rebuild", "--print-errorlogs", "--suite", suite
+        sys.executable,
+        "-m",
+        "mesonbuild.mesonmain",
+        "test",
+        "-C",
+        build,
+        "--no-rebuild",
+        "--print-errorlogs",
+        "--suite",
+        suite,
     )
     assert "No tests" not in out
