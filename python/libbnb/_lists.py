@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Calls on lists of tensors: optimizers and norms. Their descriptors live in tables that may be kept from call to call."""
+"""Calls on lists of tensors: optimizers and norms. Their descriptors live in tables that may be kept from call to
+call."""
 
 from __future__ import annotations
 
@@ -33,8 +34,8 @@ def _enumerators(type_name: str, prefix: str) -> dict[str, int]:
     return {name.removeprefix(prefix).lower(): number for name, number in numbers.items()}
 
 
-OPTIMIZERS = _enumerators("bnb_optimizer", "BNB_")
-OPTIMIZERS |= {"adamw": OPTIMIZERS["adam"], "sgd": OPTIMIZERS["momentum"]}
+_NUMBERS = _enumerators("bnb_optimizer", "BNB_")
+OPTIMIZERS = _NUMBERS | {"adamw": _NUMBERS["adam"], "sgd": _NUMBERS["momentum"]}
 NONFINITE = _enumerators("bnb_nonfinite", "BNB_NONFINITE_")
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Optimizer steps on arrays of any library, in place; and norms of gradients. The formulas are in docs/optimizers.md."""
+"""Optimizer steps on arrays of any library, in place; and norms of gradients. The formulas are in
+docs/optimizers.md."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from libbnb import _lists
@@ -174,8 +174,8 @@ def optimizer_update_8bit_blockwise(
     state1, state2
         uint8, n elements ("ademamix": 2 n for `state1`). Zeros before the first step, like their scales.
     qmap1, qmap2
-        What codes stand for: float32, 256 values, ascending. The signed dynamic map (`create_dynamic_map`) for averages of
-        gradients, the unsigned one for second moments: `state2`, and `state1` of "rmsprop" and "adagrad".
+        What codes stand for: float32, 256 values, ascending. The signed dynamic map (`create_dynamic_map`) for
+        averages of gradients, the unsigned one for second moments: `state2`, and `state1` of "rmsprop" and "adagrad".
     absmax1, absmax2
         Scales: float32, nb = ceil(n / blocksize) elements ("ademamix": 2 nb for `absmax1`).
     blocksize
@@ -200,15 +200,13 @@ def optimizer_update_8bit_blockwise(
     _update(optimizer_name, g, written, read, numbers, step, skip_zeros, nonfinite, found_inf, size)
 
 
-def gradient_norm(
-    tensors: Array | Iterable[Array], norms: Array | None = None, found_inf: Array | None = None
-) -> Array:
+def gradient_norm(tensors: Any, norms: Array | None = None, found_inf: Array | None = None) -> Array:
     """Euclidean norm of all elements of a list of arrays, in one read, summed in float64.
 
     Parameters
     ----------
     tensors
-        Arrays of one library on one device: float32, float16 or bfloat16, any shapes. At least one.
+        An array, or several of one library on one device: float32, float16 or bfloat16, any shapes.
     norms
         Where the norm of each array goes, if wanted: float32 or float64, one element per array.
     found_inf
@@ -227,9 +225,8 @@ def gradient_norm(
     TypeError
         Something is no array, or they are of different libraries.
     """
-    listed: list[Array] = (
-        list(tensors) if isinstance(tensors, (list, tuple)) or not hasattr(tensors, "shape") else [tensors]
-    )
+    one_array = hasattr(tensors, "shape")
+    listed: list[Array] = [tensors] if one_array else list(tensors)
     if not listed:
         raise InvalidArgument("gradient_norm: tensors is empty")
     kind = kind_of(listed[0], "tensors[0]")
