@@ -83,7 +83,8 @@ class TorchKind(ArrayKind):
 
     def fresh(self, shape: tuple[int, ...], dtype: Any, like: Array) -> tuple[Array, View]:
         device = like.device
-        tensor = self._empty(shape, dtype=dtype, device=device)
+        # torch reads lengths one by one much faster than a tuple of them, and a Size slowest of all.
+        tensor = self._empty(*(shape or ((),)), dtype=dtype, device=device)
         word = CPU if like.is_cpu else self._device(device, "result")
         count, address = tensor.numel(), tensor.data_ptr()
         if count * 8 >= LARGE and word == CPU and tensor.nbytes >= LARGE:  # no dtype has more than 8 bytes here

@@ -19,25 +19,26 @@ __all__ = ["dequantize_blockwise", "quantize_blockwise"]
 
 NESTED_BLOCKSIZE = 256  # of the absmax of 4-bit formats, in bitsandbytes' checkpoints
 
-# The signed dynamic map by device: its view, and what keeps its memory.
-_standard_codes: dict[tuple[ArrayKind | None, int], tuple[Any, View]] = {}
+# The signed dynamic map, its view and what keeps its memory: by device of an array library, once for all host memory.
+_standard_codes: dict[Any, tuple[View, Any]] = {}
 
 
 def standard_code(kind: ArrayKind, like: Array, view: View) -> View:
     """The signed dynamic map where the view's memory is. The caller must not hand it out: it is shared."""
     device = view[5]
-    key = (None, device) if device == CPU else (kind, device)  # all host memory is alike
+    key = CPU if device == CPU else (kind, device)
     found = _standard_codes.get(key)
     if found is None:
         memory = _native.dynamic_map(signed=True)
         if device == CPU:
             address = int(_native.ffi.cast("uintptr_t", memory))
-            found = (memory, (256, 0, 1, 1, address, CPU, WORDS["float32"]))
+            found = ((256, 0, 1, 1, address, CPU, WORDS["float32"]), memory)
         else:
             table = np.frombuffer(_native.ffi.buffer(memory), np.float32)
-            found = kind.read(kind.from_numpy(table, like), "code")
+            kept, code = kind.read(kind.from_numpy(table, like), "code")
+            found = (code, kept)
         _standard_codes[key] = found
-    return found[1]
+    return found[0]
 
 
 def read_code(kind: ArrayKind, state: QuantState, like: Array, place: View) -> tuple[Array, View]:
