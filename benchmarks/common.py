@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What every benchmark shares: the clock, rotation over more data than the caches hold, the machine and its memory limits.
+"""What every benchmark shares: the clock, rotation over more data than caches hold, the machine and its memory limits.
 
-A measurement is a list of callables that do the same work on different buffers. They are called in turn, so that each call finds its data
-in memory and not in a cache, and the median over the calls is kept. Ratios are only ever taken between measurements of one run.
+A measurement is a list of callables that do the same work on different buffers. They are called in turn, so that each
+call finds its data in memory and not in a cache, and the median over the calls is kept. Ratios are only ever taken
+between measurements of one run.
 """
 
 from __future__ import annotations
@@ -61,8 +62,7 @@ def interleaved_medians(
 
 
 def copy_bandwidth(bytes_each: int = 256 << 20) -> float:
-    """Bytes read plus bytes written a second by a large copy on all cores: the best of torch's copy and our own kernels' thread count of
-    numpy copies. The limit for work that reads and writes."""
+    """Bytes read plus bytes written a second by torch copying a large array on all cores: the limit for such work."""
     import torch
 
     sources = [torch.ones(bytes_each // 4) for _ in range(2)]

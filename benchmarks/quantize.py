@@ -3,7 +3,8 @@
 
     python benchmarks/quantize.py [--elements 16777216] [--seconds 1.0]
 
-Writes benchmarks/results/quantize.json. "fraction of copy" is (bytes read + bytes written) / time / copy bandwidth of the same run.
+Writes benchmarks/results/quantize.json. "fraction of copy" is (bytes read + bytes written) / time / copy bandwidth of
+the same run.
 """
 
 from __future__ import annotations

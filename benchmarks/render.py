@@ -3,8 +3,8 @@
 
     python benchmarks/render.py [--check]
 
-A table stands between `<!-- generated: NAME -->` and `<!-- end -->`; nothing between them is typed by hand. With --check nothing is
-written, and the exit status says whether the files are up to date.
+A table stands between `<!-- generated: NAME -->` and `<!-- end -->`; nothing between them is typed by hand. With
+--check nothing is written, and the exit status says whether the files are up to date.
 """
 
 from __future__ import annotations
