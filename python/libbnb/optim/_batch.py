@@ -8,7 +8,7 @@ that the descriptors were made of. Where anything but a pointer to a gradient ha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import attrgetter, is_
+from operator import attrgetter, is_, methodcaller
 from typing import Any
 
 import torch
@@ -202,7 +202,7 @@ class Batch:
         if not all(map(is_, map(states_of, self.params), self.states)):
             return False
         for name, column in self.state_tensors.items():
-            if not all(map(is_, [state.get(name) for state in self.states], column)):
+            if not all(map(is_, map(methodcaller("get", name), self.states), column)):
                 return False
             if list(map(_pointer, self._local(column))) != self._state_pointers[name]:
                 return False

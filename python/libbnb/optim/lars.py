@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from libbnb._errors import InvalidArgument
+from libbnb.functional import gradient_norm
 from libbnb.optim._arguments import need_momentum, warn_ignored
 from libbnb.optim.optimizer import Optimizer1State
 
@@ -173,7 +174,7 @@ class PytorchLARS(torch.optim.Optimizer):
         if group["max_unorm"] > 0.0:
             if p.dtype != torch.float32:
                 raise InvalidArgument(f"PytorchLARS: a parameter has dtype {p.dtype}, must be float32 with max_unorm")
-            limit = group["max_unorm"] * float(torch.linalg.vector_norm(p))
-            norm = float(torch.linalg.vector_norm(update))
+            limit = group["max_unorm"] * float(gradient_norm(p.detach()))
+            norm = float(gradient_norm(update))
             scale = limit / norm if norm > limit else 1.0
         p.add_(update, alpha=-group["lr"] * scale)
