@@ -122,14 +122,13 @@ BNB_INLINE void decode_pieces(const Gemm4bitArgs &args, int64_t row, int64_t k0,
   std::memset(out, 0, size_t(round_up(k1 - k0, kGroup) - (k1 - k0)) * sizeof(float));
 }
 
-// c[n * kSumStride + m] += w[n * kWeightStride + k] * a[k][m] over k, for kTileRows n and kVectors vectors of m.
+// c[n * kSumStride + m] += w[n * kWeightStride + k] * a[k][m] over k, for kTileRows n and kVectors vectors of m. The sum of a stretch
+// starts at zero: errors then grow with its length and the number of stretches, not with their product.
 template <int kVectors>
 BNB_INLINE void multiply_tile(const float *w, const char *a, int64_t a_stride, int64_t k, float *c, bool first) {
   Floats sums[kTileRows][kVectors];
   BNB_UNROLL for (int n = 0; n < kTileRows; ++n) {
-    BNB_UNROLL for (int v = 0; v < kVectors; ++v) {
-      sums[n][v] = first ? splat(0.0f) : load<F32>(c + n * kSumStride + v * kLanes);
-    }
+    BNB_UNROLL for (int v = 0; v < kVectors; ++v) sums[n][v] = splat(0.0f);
   }
   for (int64_t i = 0; i < k; ++i, ++w, a += kVectorBytes) {
     Floats x[kVectors];
@@ -140,7 +139,10 @@ BNB_INLINE void multiply_tile(const float *w, const char *a, int64_t a_stride, i
     }
   }
   BNB_UNROLL for (int n = 0; n < kTileRows; ++n) {
-    BNB_UNROLL for (int v = 0; v < kVectors; ++v) store<F32>(c + n * kSumStride + v * kLanes, sums[n][v]);
+    BNB_UNROLL for (int v = 0; v < kVectors; ++v) {
+      float *to = c + n * kSumStride + v * kLanes;
+      store<F32>(to, first ? sums[n][v] : add(sums[n][v], load<F32>(to)));
+    }
   }
 }
 
