@@ -50,30 +50,39 @@ BNB_INLINE Ints encode(Rare block, Floats unit) {
 }
 
 template <typename Format, typename Tag, typename Normalise>
-BNB_INLINE void encode_block(const char *a, int64_t count, const Normalise &normalise, char *out) {
+BNB_INLINE void encode_block(const Normalise &normalise, const char *p, int64_t count, char *out) {
   constexpr int64_t kSize = sizeof(typename Tag::Storage);
-  const auto codes = [&](int64_t i) { return encode<Format>(normalise, normalise(load<Tag>(a + i * kSize))); };
+  const auto codes = [&](int64_t i) { return encode<Format>(normalise, normalise(load<Tag>(p + i * kSize))); };
   int64_t i = 0;
   for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
-    prefetch(a + (i + kElementsTogether) * kSize, 4 * kLanes * kSize);
+    prefetch(p + (i + kElementsTogether) * kSize, 4 * kLanes * kSize);
     store_bytes(out + i, pack_uint8(codes(i), codes(i + kLanes), codes(i + 2 * kLanes), codes(i + 3 * kLanes)));
   }
   for (; i + kLanes <= count; i += kLanes) store_uint8(out + i, codes(i));
   if (i == count) return;
-  const Floats x = load_some<Tag>(a + i * kSize, count - i);
-  store_uint8_some(out + i, encode<Format>(normalise, normalise(x)), count - i);
+  store_uint8_some(out + i, encode<Format>(normalise, normalise(load_some<Tag>(p + i * kSize, count - i))), count - i);
+}
+
+template <typename Format, typename Tag>
+BNB_NOINLINE void encode_rare(float scale, const char *p, int64_t count, char *out) {
+  encode_block<Format, Tag>(make_rare(scale), p, count, out);
 }
 
 template <typename Format, typename Tag>
 void quantize(const QuantizeFp8Args &args, int64_t begin, int64_t end) {
-  const char *a = static_cast<const char *>(args.a);
-  const auto produce = [&](int64_t start, int64_t stop, char *to) {
-    for_blocks(start, stop, args.blocksize, [&](int64_t block, int64_t first, int64_t last) {
-      with_normaliser(bnb::load<float>(args.scale, block), [&](const auto &normalise) {
-        encode_block<Format, Tag>(a + first * int64_t(sizeof(typename Tag::Storage)), last - first, normalise,
-                                  to + (first - start));
-      });
-    });
+  constexpr int64_t kSize = sizeof(typename Tag::Storage);
+  const auto produce = [&](int64_t start, int64_t stop, char *where) {
+    const char *p = static_cast<const char *>(args.a) + start * kSize;
+    for (BlockParts part(start, stop, args.blocksize); part.more(); part.next()) {
+      const float scale = bnb::load<float>(args.scale, part.block), reciprocal = 1.0f / scale;
+      if (is_ordinary(reciprocal)) {
+        encode_block<Format, Tag>(Ordinary{splat(reciprocal)}, p, part.count(), where);
+      } else {
+        encode_rare<Format, Tag>(scale, p, part.count(), where);
+      }
+      p += part.count() * kSize;
+      where += part.count();
+    }
   };
   write_output(args.out, args.n, begin, end, produce);
 }
@@ -89,24 +98,21 @@ BNB_INLINE Floats decode(E4M3FN, Shorts codes) {
 }
 
 template <typename Format, typename Tag>
-BNB_INLINE void decode_block(const uint8_t *a, int64_t count, Floats scale, char *out) {
-  constexpr int64_t kSize = sizeof(typename Tag::Storage);
-  for_vectors<1>(
-      a, count, [&](int64_t i) { store<Tag>(out + i * kSize, mul(decode(Format{}, load_int8_shorts(a + i)), scale)); },
-      [&](int64_t i, int64_t some) {
-        store_some<Tag>(out + i * kSize, mul(decode(Format{}, load_int8_shorts_some(a + i, some)), scale), some);
-      });
-}
-
-template <typename Format, typename Tag>
 void dequantize(const DequantizeFp8Args &args, int64_t begin, int64_t end) {
   constexpr int64_t kSize = sizeof(typename Tag::Storage);
-  const auto produce = [&](int64_t first_byte, int64_t last_byte, char *to) {
-    const int64_t start = first_byte / kSize;
-    for_blocks(start, last_byte / kSize, args.blocksize, [&](int64_t block, int64_t first, int64_t last) {
-      const Floats scale = splat(bnb::load<float>(args.scale, block));
-      decode_block<Format, Tag>(args.a + first, last - first, scale, to + (first - start) * kSize);
-    });
+  const auto produce = [&](int64_t first_byte, int64_t last_byte, char *where) {
+    const uint8_t *p = args.a + first_byte / kSize;
+    for (BlockParts part(first_byte / kSize, last_byte / kSize, args.blocksize); part.more(); part.next()) {
+      const Floats scale = splat(bnb::load<float>(args.scale, part.block));
+      const auto value = [&](Shorts codes) { return mul(decode(Format{}, codes), scale); };
+      for_vectors<1>(
+          p, part.count(), [&](int64_t i) { store<Tag>(where + i * kSize, value(load_int8_shorts(p + i))); },
+          [&](int64_t i, int64_t left) {
+            store_some<Tag>(where + i * kSize, value(load_int8_shorts_some(p + i, left)), left);
+          });
+      p += part.count();
+      where += part.count() * kSize;
+    }
   };
   write_output(args.out, args.n * kSize, begin * kSize, end * kSize, produce);
 }

@@ -125,9 +125,9 @@ BNB_INLINE void write_rows(void *out, int64_t rows, int64_t cols, int64_t begin,
   const int64_t row_bytes = cols * kItemSize;
   const auto produce = [&](int64_t first_byte, int64_t last_byte, char *to) {
     const int64_t start = first_byte / kItemSize;
-    for_blocks(start, last_byte / kItemSize, cols, [&](int64_t row, int64_t first, int64_t last) {
-      body(row, first - row * cols, last - first, to + (first - start) * kItemSize);
-    });
+    for (BlockParts part(start, last_byte / kItemSize, cols); part.more(); part.next()) {
+      body(part.block, part.first - part.block * cols, part.count(), to + (part.first - start) * kItemSize);
+    }
   };
   write_output(out, rows * row_bytes, begin * row_bytes, end * row_bytes, produce);
 }
