@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: MIT
+// What errors say: the function, the argument, what it got and what it wants. Nothing is written by a call that fails.
+#include <bnb/bnb.h>
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "check.h"
+
+namespace {
+
+constexpr DLDataType kF32{kDLFloat, 32, 1}, kF64{kDLFloat, 64, 1}, kU8{kDLUInt, 8, 1}, kI8{kDLInt, 8, 1},
+    kI32{kDLInt, 32, 1};
+
+// A tensor with memory of its own, full of a byte that no call that fails may change.
+struct Array {
+  std::vector<uint8_t> bytes;
+  std::vector<int64_t> shape, strides;
+  DLTensor tensor{};
+
+  Array(DLDataType dtype, std::vector<int64_t> extents) : bytes(4096, 0x11), shape(std::move(extents)) {
+    tensor = {bytes.data(), {kDLCPU, 0}, int32_t(shape.size()), dtype, shape.data(), nullptr, 0};
+  }
+  Array(const Array &) = delete;
+  Array &operator=(const Array &) = delete;
+  bool untouched() const {
+    for (uint8_t byte : bytes) {
+      if (byte != 0x11) return false;
+    }
+    return true;
+  }
+};
+
+// A right cquantize_4bit of 100 elements, to be made wrong.
+struct Quantize {
+  Array A{kF32, {100}}, out{kU8, {50, 1}}, absmax{kF32, {2}};
+  int32_t quant_type = BNB_NF4;
+  int64_t blocksize = 64;
+
+  bnb_status call() {
+    return cquantize_4bit(&A.tensor, bnb_quant_type(quant_type), blocksize, &out.tensor, &absmax.tensor, nullptr);
+  }
+};
+
+void expect(bnb_status got, bnb_status want, std::initializer_list<const char *> parts) {
+  CHECK_THAT(got == want, "status %s, must be %s", bnb_status_name(got), bnb_status_name(want));
+  for (const char *part : parts) {
+    CHECK_THAT(std::strstr(bnb_last_error(), part), "\"%s\" does not say \"%s\"", bnb_last_error(), part);
+  }
+}
+
+void check_4bit(const std::function<void(Quantize &)> &spoil, std::initializer_list<const char *> parts,
+                bnb_status want = BNB_ERROR_INVALID_ARGUMENT) {
+  Quantize quantize;
+  spoil(quantize);
+  expect(quantize.call(), want, {"cquantize_4bit: "});
+  expect(want, want, parts);
+  CHECK(quantize.out.untouched() && quantize.absmax.untouched());
+}
+
+void descriptors() {
+  int64_t negative = -3, minimum = INT64_MIN;
+  int64_t huge[3] = {int64_t(1) << 40, int64_t(1) << 40, 2}, strided[1] = {2}, two_strides[2] = {2, 1};
+  check_4bit([](Quantize &q) { q.A.tensor.data = nullptr; }, {"A.data is NULL", "100"});
+  check_4bit([](Quantize &q) { q.out.tensor.shape = nullptr; }, {"out.shape is NULL"});
+  check_4bit([](Quantize &q) { q.A.tensor.ndim = -1; }, {"A has -1 dimensions"});
+  check_4bit([](Quantize &q) { q.A.tensor.ndim = 100000; }, {"A has 100000 dimensions"});
+  check_4bit([&](Quantize &q) { q.A.tensor.shape = &negative; }, {"A has a dimension of -3"});
+  check_4bit([&](Quantize &q) { q.A.tensor.shape = &minimum; }, {"A has a dimension of -9223372036854775808"});
+  check_4bit([&](Quantize &q) { q.A.tensor.shape = huge, q.A.tensor.ndim = 3; },
+             {"A has more bytes than 64 bits can count"});
+  check_4bit([&](Quantize &q) { q.A.tensor.strides = strided; }, {"A is not compact", "stride 2", "must be 1"});
+  check_4bit([&](Quantize &q) { q.out.tensor.strides = two_strides; }, {"out is not compact", "stride 2", "must be 1"});
+  check_4bit([](Quantize &q) { q.A.tensor.byte_offset = ~uint64_t(0) - 64; }, {"A reaches beyond the address space"});
+  check_4bit([](Quantize &q) { q.A.tensor.dtype = kF64; }, {"A is float64", "must be float32, float16 or bfloat16"});
+  check_4bit([](Quantize &q) { q.A.tensor.dtype = kU8; }, {"A is uint8"});
+  check_4bit([](Quantize &q) { q.A.tensor.dtype = {77, 13, 5}; }, {"A is dtype(code 77, 13 bits, 5 lanes)"});
+  check_4bit([](Quantize &q) { q.A.tensor.dtype.bits = 0; }, {"A has a dtype of 0 bits"});
+  check_4bit([](Quantize &q) { q.absmax.tensor.dtype = kI32; }, {"absmax is int32", "must be float32"});
+  check_4bit([](Quantize &q) { q.out.tensor.dtype = {kDLUInt, 4, 1}; }, {"out", "1, 2, 4 or 8 bytes"});
+  Quantize q;
+  expect(cquantize_4bit(nullptr, BNB_NF4, 64, &q.out.tensor, &q.absmax.tensor, nullptr), BNB_ERROR_INVALID_ARGUMENT,
+         {"A is NULL"});
+  expect(cquantize_4bit(&q.A.tensor, BNB_NF4, 64, nullptr, &q.absmax.tensor, nullptr), BNB_ERROR_INVALID_ARGUMENT,
+         {"out is NULL"});
+  expect(cquantize_4bit(&q.A.tensor, BNB_NF4, 64, &q.out.tensor, nullptr, nullptr), BNB_ERROR_INVALID_ARGUMENT,
+         {"absmax is NULL"});
+  CHECK(q.out.untouched() && q.absmax.untouched());
+}
+
+void sizes() {
+  int64_t one = 1, three = 3, many[2] = {51, 1};
+  check_4bit([&](Quantize &q) { q.absmax.tensor.shape = &one; }, {"absmax has 1 elements, must have 2"});
+  check_4bit([&](Quantize &q) { q.absmax.tensor.shape = &three; }, {"absmax has 3 elements, must have 2"});
+  check_4bit([&](Quantize &q) { q.out.tensor.shape = many; }, {"out has 51 bytes, must have 50", "100 elements"});
+  check_4bit([](Quantize &q) { q.blocksize = 0; }, {"blocksize is 0, must be at least 2"});
+  check_4bit([](Quantize &q) { q.blocksize = -64; }, {"blocksize is -64"});
+  check_4bit([](Quantize &q) { q.blocksize = INT64_MIN; }, {"blocksize is -9223372036854775808"});
+  check_4bit([](Quantize &q) { q.blocksize = 63; }, {"blocksize is 63, must be even"});
+  check_4bit([](Quantize &q) { q.blocksize = INT64_MAX; }, {"blocksize is 9223372036854775807, must be even"});
+  check_4bit([](Quantize &q) { q.quant_type = 99; }, {"quant_type is 99", "BNB_FP4", "BNB_NF4"});
+  check_4bit([](Quantize &q) { q.quant_type = BNB_FP8_E5M2; }, {"quant_type is 4"});
+}
+
+void devices() {
+  check_4bit(
+      [](Quantize &q) {
+        q.A.tensor.device = {kDLVulkan, 0};
+      },
+      {"A is on device type 7", "no backend"}, BNB_ERROR_UNSUPPORTED);
+  check_4bit([](Quantize &q) { q.A.tensor.device = {kDLCPU, 1}; }, {"A is on cpu device 1, which does not exist"});
+  check_4bit(
+      [](Quantize &q) {
+        q.absmax.tensor.device = {kDLVulkan, 0};
+      },
+      {"absmax is on device (7, 0)", "A is on (1, 0)"});
+}
+
+void overlaps() {
+  check_4bit([](Quantize &q) { q.out.tensor.data = q.A.bytes.data() + 399; }, {"out overlaps A"});
+  check_4bit([](Quantize &q) { q.absmax.tensor.data = q.out.bytes.data() + 49; }, {"absmax overlaps out"});
+  Quantize q;  // beside each other is fine
+  q.out.tensor.data = q.A.bytes.data() + 400;
+  q.absmax.tensor.data = q.A.bytes.data() + 450;
+  CHECK(q.call() == BNB_OK);
+}
+
+void codes() {
+  Array A{kF32, {10}}, code{kF32, {256}}, short_code{kF32, {16}}, out{kU8, {10}}, absmax{kF32, {1}};
+  float values[256];
+  const auto quantize = [&](int at, float value) {
+    CHECK(bnb_create_dynamic_map(1, values) == BNB_OK);
+    values[at] = value;
+    std::memcpy(code.bytes.data(), values, sizeof values);
+    return cquantize_blockwise(&A.tensor, &code.tensor, 64, &out.tensor, &absmax.tensor, nullptr);
+  };
+  expect(quantize(3, NAN), BNB_ERROR_INVALID_ARGUMENT, {"cquantize_blockwise: ", "code[3] is ", "must be finite"});
+  expect(quantize(255, INFINITY), BNB_ERROR_INVALID_ARGUMENT, {"code[255] is inf, must be finite"});
+  expect(quantize(0, -INFINITY), BNB_ERROR_INVALID_ARGUMENT, {"code[0] is -inf, must be finite"});
+  expect(quantize(100, -2.0f), BNB_ERROR_INVALID_ARGUMENT, {"code[100] is -2", "must ascend"});
+  expect(cquantize_blockwise(&A.tensor, &short_code.tensor, 64, &out.tensor, &absmax.tensor, nullptr),
+         BNB_ERROR_INVALID_ARGUMENT, {"code has 16 elements, must have 256"});
+  CHECK(out.untouched() && absmax.untouched());
+  CHECK(quantize(0, -0.99296874f) == BNB_OK);
+}
+
+void matrices() {
+  Array A{kF32, {4, 6}}, flat{kF32, {24}}, out{kI8, {4, 6}}, wrong{kI8, {6, 4}}, stats{kF32, {4}}, columns{kU8, {5}};
+  const auto quantize = [&](Array &a, float threshold, Array &o, Array &s, Array *c) {
+    return cquantize_int8_vectorwise(&a.tensor, threshold, &o.tensor, &s.tensor, c ? &c->tensor : nullptr, nullptr);
+  };
+  expect(quantize(flat, 0, out, stats, nullptr), BNB_ERROR_INVALID_ARGUMENT, {"A has 1 dimensions, must have 2"});
+  expect(quantize(A, -1, out, stats, nullptr), BNB_ERROR_INVALID_ARGUMENT, {"threshold is -1, must be 0 or above"});
+  expect(quantize(A, NAN, out, stats, nullptr), BNB_ERROR_INVALID_ARGUMENT, {"threshold is ", "nan"});
+  expect(quantize(A, 0, wrong, stats, nullptr), BNB_ERROR_INVALID_ARGUMENT, {"out has shape [6, 4]", "A, [4, 6]"});
+  expect(quantize(A, 1, out, stats, &columns), BNB_ERROR_INVALID_ARGUMENT,
+         {"outlier_cols has 5 elements, must have 6"});
+  int64_t strides[2] = {5, 1}, endless[2] = {INT64_MAX, 1}, by_column[2] = {1, 4};
+  A.tensor.strides = strides;
+  expect(quantize(A, 0, out, stats, nullptr), BNB_ERROR_INVALID_ARGUMENT,
+         {"A is not row-major with compact rows", "stride 5"});
+  A.tensor.strides = by_column;
+  expect(quantize(A, 0, out, stats, nullptr), BNB_ERROR_INVALID_ARGUMENT, {"A is not row-major with compact rows"});
+  A.tensor.strides = endless;
+  expect(quantize(A, 0, out, stats, nullptr), BNB_ERROR_INVALID_ARGUMENT,
+         {"A has a row stride of 9223372036854775807"});
+  CHECK(out.untouched() && stats.untouched() && columns.untouched());
+}
+
+void nested() {
+  Array A{kU8, {50}}, codes{kU8, {2}}, code{kF32, {256}}, absmax{kF32, {1}}, offset{kF32, {1}}, out{kF32, {100}};
+  bnb_nested description{&code.tensor, &absmax.tensor, &offset.tensor, 256};
+  const auto dequantize = [&](const bnb_nested *n) {
+    return cdequantize_4bit(&A.tensor, &codes.tensor, n, BNB_NF4, 64, &out.tensor, nullptr);
+  };
+  expect(dequantize(nullptr), BNB_ERROR_INVALID_ARGUMENT, {"absmax is uint8, must be float32"});
+  description.blocksize = 0;
+  expect(dequantize(&description), BNB_ERROR_INVALID_ARGUMENT, {"nested.blocksize is 0"});
+  description.blocksize = 1;
+  expect(dequantize(&description), BNB_ERROR_INVALID_ARGUMENT, {"nested.absmax has 1 elements, must have 2"});
+  description = {nullptr, &absmax.tensor, &offset.tensor, 256};
+  expect(dequantize(&description), BNB_ERROR_INVALID_ARGUMENT, {"nested.code is NULL"});
+  expect(cdequantize_nested(&A.tensor, nullptr, &out.tensor, nullptr), BNB_ERROR_INVALID_ARGUMENT,
+         {"cdequantize_nested: nested is NULL"});
+  CHECK(out.untouched());
+}
+
+}  // namespace
+
+int main() {
+  unit::run("descriptors", descriptors);
+  unit::run("sizes", sizes);
+  unit::run("devices", devices);
+  unit::run("overlaps", overlaps);
+  unit::run("codes", codes);
+  unit::run("matrices", matrices);
+  unit::run("nested", nested);
+  return unit::summary();
+}
