@@ -182,6 +182,9 @@ def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
         Checkpoint(tmp_path / "fifo")
     with pytest.raises(CheckpointError, match="not a file"):
         Checkpoint("/dev/zero")
+    if Path("/proc/self/mem").exists():  # can be opened, cannot be read
+        with pytest.raises(CheckpointError, match="/proc/self/mem: "):
+            Checkpoint("/proc/self/mem")
 
 
 @pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may read everything")

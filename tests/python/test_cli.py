@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -167,6 +168,17 @@ def test_help_names_every_command_and_the_rule(run: Any) -> None:
     rule = " ".join(run("quantize", "--help").stdout.split())
     assert "Left alone: embeddings, norms, output heads" in rule
     assert run("--version").stdout == f"libbnb {libbnb.__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["quantize", "dequantize", "inspect", "compare", "doctor", "bench"])
+def test_the_manual_names_every_option(run: Any, command: str) -> None:
+    """docs/cli.md has a section for each command, and every option of it is there or in the sections before."""
+    manual = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    before, found, own = manual.partition(f"\n## {command}\n")
+    assert found
+    described = before + own.partition("\n## ")[0]
+    options = set(re.findall(r"(--[a-z-]+)", run(command, "--help").stdout)) - {"--help", "--no-double-quant"}
+    assert {option for option in options if f"{option}" not in described} == set()
 
 
 @pytest.mark.parametrize("module", ["typer", "rich", "safetensors", "ml_dtypes"])

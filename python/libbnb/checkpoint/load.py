@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -96,8 +95,8 @@ class Checkpoint(Mapping[str, AnyArray]):
         self.packed = find_in(self.source)
         self._dtype = dtypes.FROM_TORCH_NAMES[dtype] if dtype else None
         inside = {part.name for packed in self.packed.values() for part in packed.parts}
-        tensors = self.source.tensors
-        self._names = [name for name in tensors if name in self.packed or name not in inside]
+        self._tensors = self.source.tensors
+        self._names = {name: None for name in self._tensors if name in self.packed or name not in inside}
 
     def __getitem__(self, name: str) -> AnyArray:
         if name in self.packed:
@@ -106,7 +105,7 @@ class Checkpoint(Mapping[str, AnyArray]):
         else:
             if name not in self._names:
                 raise KeyError(name)
-            step = copy_step(self.source.tensors[name])
+            step = copy_step(self._tensors[name])
         with ReadAhead(step.reads) as chunks:
             return run_in_memory(step, iter(chunks))[name]
 
@@ -119,12 +118,9 @@ class Checkpoint(Mapping[str, AnyArray]):
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors as they are stored."""
-        return sum(tensor.nbytes for tensor in self.source.tensors.values())
+        return sum(tensor.nbytes for tensor in self._tensors.values())
 
     @property
     def parameters(self) -> int:
         """Number of elements of all tensors, as if nothing were quantized."""
-        tensors = self.source.tensors
-        return sum(
-            self.packed[name].size if name in self.packed else math.prod(tensors[name].shape) for name in self._names
-        )
+        return sum((self.packed if name in self.packed else self._tensors)[name].size for name in self._names)

@@ -14,6 +14,7 @@ from libbnb.checkpoint.formats import parse_format
 from libbnb.cli.console import Bar, out, print_json, reporting, size, table, use_threads
 
 _FORMATS = ["nf4", "fp4", "int8", "fp8"]
+_NAMED_LAYERS = 64  # a chart of more layers has numbers instead of names
 
 
 def compare(
@@ -139,9 +140,10 @@ def draw(results: list[LayerError], formats: list[str], path: Path) -> None:
     """SQNR of every layer, a line per format."""
     import matplotlib.figure
 
-    figure: Any = matplotlib.figure.Figure(figsize=(10, 5), layout="constrained")
-    axes: Any = figure.add_subplot()
     position = {name: index for index, name in enumerate(dict.fromkeys(result.name for result in results))}
+    named = len(position) <= _NAMED_LAYERS
+    figure: Any = matplotlib.figure.Figure(figsize=(10, 7 if named else 5), layout="constrained")
+    axes: Any = figure.add_subplot()
     for format in formats:
         mine = [result for result in results if result.format == format and math.isfinite(result.sqnr_db)]
         bits = 8 * sum(result.nbytes for result in mine) / max(1, sum(result.elements for result in mine))
@@ -149,10 +151,15 @@ def draw(results: list[LayerError], formats: list[str], path: Path) -> None:
             [position[result.name] for result in mine], [result.sqnr_db for result in mine],
             marker=".", linewidth=1, label=f"{format} ({bits:.2f} bits)",
         )  # fmt: skip
-    axes.set_xlabel("layer, in the order of the file")
+    if named:
+        axes.set_xticks(
+            range(len(position)), [name.removesuffix(".weight") for name in position], rotation=90, fontsize=6
+        )
+    else:
+        axes.set_xlabel("layer, in the order of the file")
     axes.set_ylabel("SQNR in dB (higher is better)")
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=len(formats), frameon=False)
     try:
         figure.savefig(path, dpi=150)
     except OSError as error:
