@@ -178,7 +178,8 @@ BNB_API void *get_cusparse(void);
 /* true if this CPU has AVX-512 (F, BW, DQ, VL and CD). */
 BNB_API bool has_avx512f_cpu(void);
 
-/* true if gemv_4bit_inference_cpu_{fp4,nf4}_bf16 can be called: that is what programs ask this for. */
+/* Always false. Programs ask it to decide whether to repack weights for gemv_4bit_inference_cpu_{fp4,nf4}_bf16; those work on
+ * every CPU, but products with the stored layout are faster here and leave the weights alone. */
 BNB_API bool has_avx512bf16_cpu(void);
 
 /* ------------------------------------------------------------------------------------------------------------------

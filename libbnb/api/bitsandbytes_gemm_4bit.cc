@@ -177,5 +177,6 @@ bnb_status gemv_4bit_inference_cpu_nf4_bf16(BNB_ARGS_GEMV_4BIT_CPU) {
                               out_stride);
 }
 
-// Programs that are told yes call gemv_4bit_inference_cpu_*_bf16 and trust it to have worked.
-bool has_avx512bf16_cpu(void) { return true; }
+// bitsandbytes' Python takes a yes as advice to repack weights in place for gemv_4bit_inference_cpu_*_bf16, which costs training
+// and checkpoints and is the slower way here: cgemm_4bit reads the stored layout.
+bool has_avx512bf16_cpu(void) { return false; }
