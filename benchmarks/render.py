@@ -74,11 +74,28 @@ def quantize_memory(document: dict[str, Any]) -> str:
     return table(["format", "checkpoint, MiB", "largest tensor, MiB", "peak memory, MiB", "bound, MiB"], rows)
 
 
+def optimizers(document: dict[str, Any]) -> str:
+    rows = [
+        [
+            row["optimizer"],
+            f"{row['tensors']:,} x {row['elements'] // row['tensors']:,}",
+            f"{1e3 * row['seconds']:.1f}",
+            f"{row['elements_per_second'] / 1e9:.2f}",
+            *(f"{row[key]:.1f}x" if key in row else "" for key in ("against_bitsandbytes", "against_torch_fused")),
+            f"{100 * row['fraction_of_copy']:.0f}%",
+        ]
+        for row in document["rows"]
+    ]
+    header = ["step", "tensors", "ms", "billion elements/s", "against bitsandbytes", "against torch's fused fp32 AdamW"]
+    return f"{table([*header, 'of copy bandwidth'], rows)}\n\n{machine_line(document)}"
+
+
 # name of the marked place -> (result file, what makes the text)
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "quantize": ("quantize", quantize),
     "overhead": ("quantize", overhead),
     "quantize-memory": ("quantize_memory", quantize_memory),
+    "optimizers": ("optimizers", optimizers),
 }
 
 
