@@ -130,6 +130,8 @@ def test_8_bits_find_the_minimum_that_32_bits_find(name: str) -> None:
         arguments |= {"momentum": 0.9, "lr": 0.2 if name == "SGD" else 2.0}
     if name == "Adagrad":
         arguments["lr"] = 0.5
+    if name == "Lion":
+        arguments["lr"] = 0.08
     if name in ("AdamW", "AdEMAMix"):
         arguments["weight_decay"] = 0.0
     if name == "AdEMAMix":

@@ -24,15 +24,16 @@ def run(batch: Batch, config: _lists.OptimizerConfig) -> None:
     limit = max_unorm * _sharded.norm(p, gradient_norm(_sharded.local(p).detach()))
     saved = [(t.detach(), t.detach().clone()) for t in batch.written()]
     batch.run(config)
-    here = batch.state_tensors["unorm_vec"][0]
-    update = _sharded.norm(p, here)
+    unorm_vec = batch.state_tensors["unorm_vec"][0]
+    here = float(unorm_vec)
+    update = _sharded.norm(p, unorm_vec)
     for tensor, before in saved:
         tensor.copy_(before)
     if update > limit > 0.0:
-        batch.entries.param_norms[0] = float(here) * (limit / update) / max_unorm
+        batch.entries.param_norms[0] = here * (limit / update) / max_unorm
     else:
         config.struct.max_unorm = 0.0
     batch.run(config)
     config.struct.max_unorm = max_unorm
     batch.entries.param_norms[0] = 0.0
-    here.fill_(update)
+    unorm_vec.fill_(update)
