@@ -255,7 +255,7 @@ void bad_input() {
   config_refused("config.reserved", [](auto &c) { c.reserved = 1; });
   config_refused("tensors[0].state2", [](auto &c) { c.optimizer = BNB_LION; });
   config_refused("tensors[0].state1", [](auto &c) { c.optimizer = BNB_ADEMAMIX; });
-  Tensor nine(small), map(code), apart(small);
+  Tensor nine(small), map(code), one(small.data(), 1, kF32);
   for (int64_t step : {int64_t(0), int64_t(-1), INT64_MIN}) {
     entry_refused("tensors[1].step", [&](auto &t) { t.step = step; });
   }
@@ -270,6 +270,12 @@ void bad_input() {
   entry_refused("qmap1", [&](auto &t) { t.qmap1 = &map; });
   entry_refused("overlaps", [](auto &t) { t.state1 = t.p; });
   entry_refused("overlaps", [](auto &t) { t.p = const_cast<DLTensor *>(t.g); });
+  refused("tensors[0].state1 overlaps p", [](auto &, bnb_optimizer_tensors &second) {  // of another entry than the last
+    bnb_optimizer_tensors &first = *(&second - 1);
+    first.state1 = first.p;
+  });
+  refused("unorm_vec overlaps config.found_inf",
+          [&](auto &c, bnb_optimizer_tensors &t) { c.found_inf = t.unorm_vec = &one; });
   bnb_optimizer_config config = usual(BNB_ADAM);
   CHECK(coptimizer_update_32bit(nullptr, nullptr, 0, nullptr) == BNB_ERROR_INVALID_ARGUMENT);
   CHECK(coptimizer_update_32bit(&config, nullptr, 1, nullptr) == BNB_ERROR_INVALID_ARGUMENT);
@@ -321,6 +327,18 @@ void nonfinite_gradients() {
   }
 }
 
+// Whatever the state was: it may be memory that nobody has set.
+void first_step_of_momentum() {
+  Random random(10);
+  Parameter zeros(BNB_MOMENTUM, 40, random), other = zeros;
+  for (float &state : other.state1) state = 123.0f;
+  other.state1[3] = kNan;
+  const bnb_optimizer_config config = usual(BNB_MOMENTUM);
+  CHECK(zeros.update(config, 1) == BNB_OK);
+  CHECK(other.update(config, 1) == BNB_OK);
+  CHECK(zeros.p == other.p && zeros.state1 == other.state1);
+}
+
 // A trust ratio holds the update, does not hold zeros, and takes the caller's norm.
 void trust_ratio() {
   Random random(9);
@@ -353,14 +371,20 @@ void trust_ratio() {
 }  // namespace
 
 int main() {
-  for (int32_t i = 0; i < 8; ++i) {
-    const bnb_optimizer optimizer = bnb_optimizer(i);
-    unit::run("follows its paper", [&] { follows_paper(optimizer, 0.0); });
-    unit::run("follows its paper with a trust ratio", [&] { follows_paper(optimizer, 0.01); });
-    unit::run("8-bit states are encoded fp32 states", [&] { eight_bits_are_encoded_fp32(optimizer); });
+  for (int32_t table = 0; const char *isa = bnb_isa_name(table); ++table) {
+    if (!bnb_isa_available(isa)) continue;
+    CHECK(bnb_set_isa(isa) == BNB_OK);
+    for (int32_t i = 0; i < 8; ++i) {
+      const bnb_optimizer optimizer = bnb_optimizer(i);
+      unit::run("follows its paper", [&] { follows_paper(optimizer, 0.0); });
+      unit::run("follows its paper with a trust ratio", [&] { follows_paper(optimizer, 0.01); });
+      unit::run("8-bit states are encoded fp32 states", [&] { eight_bits_are_encoded_fp32(optimizer); });
+    }
+    unit::run("the first step of momentum", first_step_of_momentum);
+    unit::run("gradients that are not finite", nonfinite_gradients);
+    unit::run("trust ratio", trust_ratio);
   }
+  CHECK(bnb_set_isa(nullptr) == BNB_OK);
   unit::run("bad input", bad_input);
-  unit::run("gradients that are not finite", nonfinite_gradients);
-  unit::run("trust ratio", trust_ratio);
   return unit::summary();
 }
