@@ -211,7 +211,7 @@ def test_signatures_are_those_of_bitsandbytes() -> None:
     theirs = pytest.importorskip("bitsandbytes").functional
     for name in libbnb.functional.__all__:
         if not hasattr(theirs, name):
-            assert "fp8" in name, name
+            assert name in {"quantize_fp8", "dequantize_fp8", "gradient_norm"}, name
             continue
         ours, their = (
             list(inspect.signature(getattr(f, name)).parameters.values()) for f in (libbnb.functional, theirs)

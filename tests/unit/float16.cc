@@ -5,6 +5,7 @@
 #include <limits>
 #include <vector>
 
+#include "cpu/features.h"
 #include "check.h"
 #include "conformance/random.h"
 #include "formats/float16.h"
@@ -147,7 +148,7 @@ int main() {
             [] { check_narrow(kE4M3FN, [](float x) { return uint32_t(fp8::encode<fp8::E4M3FN>(x)); }); });
   unit::run("encode e5m2", [] { check_narrow(kE5M2, [](float x) { return uint32_t(fp8::encode<fp8::E5M2>(x)); }); });
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("f16c")) {
+  if (bnb::cpu::detect_features() & bnb::cpu::kF16C) {
     unit::run("fp16 as the processor does it", check_hardware);
   } else {
     unit::skip("fp16 as the processor does it", "this CPU has no F16C");
