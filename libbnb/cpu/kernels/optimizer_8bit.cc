@@ -225,7 +225,7 @@ class Kernel {
     store_from_fp32(args_.p_dtype, args_.p, chunk.first, chunk.count, buffers_.p);
   }
   BNB_INLINE void move_and_encode(const Chunk &chunk, const Absmax &absmax, const Mover &move) {
-    const NearestByBucket nearest1{*args_.search1}, nearest2{*args_.search2};
+    const NearestByBucket nearest1{*args_.search1}, nearest2{Is::kSecond ? *args_.search2 : *args_.search1};
     const Ordinary first{splat(1.0f / absmax.first)}, second{splat(1.0f / absmax.second)},
         slow{splat(1.0f / absmax.slow)};
     uint8_t *const codes_first = codes1(chunk.first);
