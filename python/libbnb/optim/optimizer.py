@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -16,6 +15,7 @@ from libbnb.codebooks import create_dynamic_map
 from libbnb.functional import gradient_norm
 from libbnb.optim import _checkpoint, _sharded, _states, _trust
 from libbnb.optim._batch import BLOCKSIZE, TWO_STATES, Batch, averages_of, blocks, blocksize_of, check_parameter
+from libbnb.optim._hyperparameters import arguments, check_hyperparameters, check_name
 from libbnb.optim._plan import Plan
 from libbnb.optim._schedules import scheduled_alpha, scheduled_beta3
 from libbnb.optim.manager import GlobalOptimManager
@@ -384,29 +384,6 @@ class Optimizer8bit(torch.optim.Optimizer):
         )
 
 
-def _check_name(optimizer_name: str, two_states: bool) -> None:
-    _lists.optimizer_number(optimizer_name)
-    if (optimizer_name in TWO_STATES) is not two_states:
-        base = "Optimizer1State" if two_states else "Optimizer2State"
-        raise InvalidArgument(f"optimizer_name is {optimizer_name!r}, which belongs to {base}")
-
-
-def _check_hyperparameters(lr: Any, betas: Any, eps: Any, weight_decay: Any) -> None:
-    if not 0.0 <= lr:
-        raise InvalidArgument(f"Invalid learning rate: {lr}")
-    if not 0.0 <= eps:
-        raise InvalidArgument(f"Invalid epsilon value: {eps}")
-    for i, beta in enumerate(betas):
-        if not 0.0 <= beta < 1.0:
-            raise InvalidArgument(f"Invalid beta parameter at index {i}: {beta}")
-    if not 0.0 <= weight_decay:
-        raise InvalidArgument(f"Invalid weight_decay value: {weight_decay}")
-
-
-def _arguments(args: Any, **values: Any) -> Any:
-    return SimpleNamespace(**values) if args is None else args
-
-
 class Optimizer2State(Optimizer8bit):
     """Base of the optimizers that keep averages of gradients and of their squares.
 
@@ -454,18 +431,18 @@ class Optimizer2State(Optimizer8bit):
         t_beta3: int | None = None,
         **options: Unpack[Options],
     ) -> None:
-        _check_name(optimizer_name, True)
+        check_name(optimizer_name, True)
         if isinstance(betas, str):
             betas = [float(beta) for beta in betas.strip(" ()").split(",")]
         if optimizer_name == "ademamix" and len(betas) != 3:
             raise InvalidArgument(f"betas is {betas}, must be three numbers for ademamix")
-        _check_hyperparameters(lr, betas, eps, weight_decay)
+        check_hyperparameters(lr, betas, eps, weight_decay)
         defaults = {
             "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "alpha": alpha, "t_alpha": t_alpha,
             "t_beta3": t_beta3,
         }  # fmt: skip
         self.optimizer_name = optimizer_name
-        self.args = _arguments(
+        self.args = arguments(
             args, optim_bits=optim_bits, min_8bit_size=min_8bit_size, max_unorm=max_unorm, skip_zeros=skip_zeros
         )
         super().__init__(params, defaults, optim_bits, is_paged, **options)
@@ -499,11 +476,11 @@ class Optimizer1State(Optimizer8bit):
         is_paged: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        _check_name(optimizer_name, False)
-        _check_hyperparameters(lr, betas, eps, weight_decay)
+        check_name(optimizer_name, False)
+        check_hyperparameters(lr, betas, eps, weight_decay)
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         self.optimizer_name = optimizer_name
-        self.args = _arguments(
+        self.args = arguments(
             args, optim_bits=optim_bits, min_8bit_size=min_8bit_size, max_unorm=max_unorm, skip_zeros=skip_zeros
         )
         super().__init__(params, defaults, optim_bits, is_paged, **options)
