@@ -5,7 +5,27 @@
 
 #include <cstdio>
 
+// The sanitizers that stop the program where the library would return an error, or cannot follow a fork. gcc and clang
+// say in different ways that they are there.
+#if defined(__has_feature)
+#define UNIT_HAS_FEATURE(name) __has_feature(name)
+#else
+#define UNIT_HAS_FEATURE(name) 0
+#endif
+
 namespace unit {
+
+#if defined(__SANITIZE_ADDRESS__) || UNIT_HAS_FEATURE(address_sanitizer)
+constexpr bool kAddressSanitizer = true;
+#else
+constexpr bool kAddressSanitizer = false;
+#endif
+#if defined(__SANITIZE_THREAD__) || UNIT_HAS_FEATURE(thread_sanitizer)
+constexpr bool kThreadSanitizer = true;
+#else
+constexpr bool kThreadSanitizer = false;
+#endif
+#undef UNIT_HAS_FEATURE
 
 inline long long failures = 0, cases = 0, failed_cases = 0, skipped_cases = 0;
 

@@ -93,10 +93,10 @@ void check_memory_errors() {
   void *data = &data;
   void *const before = data;
   char byte = 0;
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // their allocators stop the program instead
-  CHECK(bnb_allocate(kCpu, SIZE_MAX, &data) == BNB_ERROR_OUT_OF_MEMORY && data == before);
-  CHECK(bnb_allocate(kCpu, SIZE_MAX / 2, &data) == BNB_ERROR_OUT_OF_MEMORY && data == before);
-#endif
+  if (!unit::kAddressSanitizer && !unit::kThreadSanitizer) {  // their allocators stop the program instead
+    CHECK(bnb_allocate(kCpu, SIZE_MAX, &data) == BNB_ERROR_OUT_OF_MEMORY && data == before);
+    CHECK(bnb_allocate(kCpu, SIZE_MAX / 2, &data) == BNB_ERROR_OUT_OF_MEMORY && data == before);
+  }
   CHECK(bnb_allocate(kCpu, 1, nullptr) == BNB_ERROR_INVALID_ARGUMENT);
   CHECK(bnb_allocate_managed(kCpu, 1, nullptr) == BNB_ERROR_INVALID_ARGUMENT);
   for (DLDevice device :
