@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ from libbnb.checkpoint.layout import index_json, lay_out
 from libbnb.checkpoint.partial import Partial, refuse_existing
 from libbnb.checkpoint.read_ahead import ReadAhead
 from libbnb.checkpoint.source import Source
-from libbnb.checkpoint.step import Step
+from libbnb.checkpoint.step import ByteArray, Step
 
 MAX_SHARD_BYTES = 5_000_000_000
 
@@ -27,7 +28,7 @@ class Progress(Protocol):
         """The work is to read so many bytes; some were done by an earlier run."""
 
     def advance(self, name: str, nbytes: int, elements: int) -> None:
-        """The tensor `name` was read and its results were written: so many bytes, so many elements."""
+        """So many more bytes of the tensor `name` were read and worked on, and so many of its elements."""
 
 
 class Silent:
@@ -156,15 +157,41 @@ def carry_out(plan: Plan, resume: bool, progress: Progress) -> tuple[list[str], 
         with ReadAhead(read for _, step in todo for read in step.reads) as data:
             chunks = iter(data)
             for number, step in todo:
-                taken = (next(chunks) for _ in step.reads)
+                taken = _Taken(step, chunks, progress)
                 for piece in step.work(taken):
                     partial.write(piece)
                 partial.finish_step(number)
-                progress.advance(step.name, step.bytes_read, step.elements)
+                taken.report()
         texts, companions = _small_files(plan, index_json(shards, plan.steps, stem))
         partial.complete({} if to_file else texts, {} if to_file else companions)
     names = [plan.destination.name] if to_file else [shard.file_name for shard in shards]
     return names, sum(spec.nbytes for step in plan.steps for spec in step.outputs), resumed
+
+
+class _Taken:
+    """The chunks of one step, each reported when the next is taken, the last by the caller: then it is worked on."""
+
+    def __init__(self, step: Step, chunks: Iterator[ByteArray], progress: Progress) -> None:
+        self._step = step
+        self._reads = iter(step.reads)
+        self._chunks = chunks
+        self._progress = progress
+        self._current = 0  # bytes
+
+    def __iter__(self) -> Iterator[ByteArray]:
+        return self
+
+    def __next__(self) -> ByteArray:
+        read = next(self._reads)
+        if self._current:
+            self.report()
+        self._current = read.nbytes
+        return next(self._chunks)
+
+    def report(self) -> None:
+        """Tell that the current chunk is done."""
+        share = self._current / max(1, self._step.bytes_read)
+        self._progress.advance(self._step.name, self._current, round(share * self._step.elements))
 
 
 def _small_files(plan: Plan, index: tuple[str, str] | None) -> tuple[dict[str, str], dict[Path, Path]]:

@@ -111,7 +111,7 @@ class Bar:
         self._task: Any = None
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
+            BarColumn(),
             DownloadColumn(),
             _Rate(),
             TimeRemainingColumn(),
@@ -138,7 +138,7 @@ class Bar:
         )  # fmt: skip
 
     def advance(self, name: str, nbytes: int, elements: int) -> None:
-        """The tensor `name` was read and its results were written."""
+        """So many more bytes of the tensor `name` were read and worked on, and so many of its elements."""
         self._elements += elements
-        shown = name if len(name) <= 40 else "..." + name[-37:]
+        shown = name if len(name) <= 32 else "..." + name[-29:]
         self._progress.update(self._task, advance=nbytes, name=shown, elements=self._elements)
