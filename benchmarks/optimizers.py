@@ -3,8 +3,9 @@
 
     python benchmarks/optimizers.py [--elements 16777216 ...] [--seconds 2.0] [--skip-peer]
 
-Writes benchmarks/results/optimizers.json. "fraction of copy" is (bytes read + bytes written) / time / copy bandwidth of the same run;
-gradients are read, parameters and states are read and written. 134217728 elements need about 8 GiB of memory with one peer.
+Writes benchmarks/results/optimizers.json. "fraction of copy" is (bytes read + bytes written) / time / copy bandwidth of
+the same run; gradients are read, parameters and states are read and written. 134217728 elements need about 8 GiB of
+memory with one peer.
 """
 
 from __future__ import annotations

@@ -19,7 +19,10 @@ FOUNDATION = [*PUBLIC, "formats/", "core/"]
 KERNEL_TABLE = ["cpu/kernels.h", "cpu/kernels.inc"]
 
 # What kernels and their vocabulary compute with: constants, plain structs and tables.
-KERNEL_DATA = ["formats/", "core/ops.h", "core/dtype.h", "core/optimizer.h", "cpu/code_search.h", "cpu/together.h", "cpu/simd/"]
+KERNEL_DATA = [
+    *("formats/", "core/ops.h", "core/dtype.h", "core/optimizer.h"),
+    *("cpu/code_search.h", "cpu/together.h", "cpu/simd/"),
+]
 
 # Room (longest match wins) -> what its files may include, as prefixes.
 ROOMS: dict[str, list[str]] = {
