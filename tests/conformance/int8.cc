@@ -151,6 +151,42 @@ void quantize_cases(Suite &suite, DLDataType dtype) {
   });
 }
 
+// The marks, and zeros in the marked columns, from their definition: the CPU's tables share the code that drops
+// columns.
+std::string outlier_columns(DLDataType dtype, Shape shape, float threshold, const Target &target, Random &random) {
+  const Bytes content = filled(Fill::kNormal, dtype, shape.n(), shape.cols, {}, random);
+  std::vector<Bytes> with, without;
+  std::string trouble = run(quantize(dtype, shape, threshold, Outliers::kColumns, content), target, kPlain, &with);
+  if (trouble.empty()) {
+    trouble = run(quantize(dtype, shape, threshold, Outliers::kNoColumns, content), target, kPlain, &without);
+  }
+  if (!trouble.empty()) return trouble;
+  const Bytes &out = with[1], &marks = with[3];
+  for (int64_t col = 0; col < shape.cols; ++col) {
+    uint8_t mark = 0;
+    for (int64_t i = col; i < shape.n(); i += shape.cols) {
+      if (std::fabs(value_of(dtype, content.data() + i * size_of(dtype))) >= threshold) mark = 1;
+    }
+    if (marks[size_t(col)] != mark) return "outlier_cols[" + std::to_string(col) + "] must be " + std::to_string(mark);
+    for (size_t i = size_t(col); i < out.size(); i += size_t(shape.cols)) {
+      if (out[i] != (mark ? 0 : without[1][i])) return "column " + std::to_string(col) + ": " + std::to_string(out[i]);
+    }
+  }
+  return "";
+}
+
+void outlier_cases(Suite &suite, DLDataType dtype) {
+  for (float threshold : {2.0f, 4.5f, 100.0f}) {  // most columns, few of them, none
+    for (Shape shape : {Shape{700, 1001, 0}, Shape{33, 63, 5}, Shape{2, 200003, 0}}) {
+      if (suite.quick() && shape.cols > 63) continue;
+      const std::string rest = "outlier_columns/" + text_of(shape) + "/threshold" + std::to_string(threshold);
+      suite.check_on_each(name("quantize_vectorwise", dtype, rest), [&](const Target &target, Random &random) {
+        return outlier_columns(dtype, shape, threshold, target, random);
+      });
+    }
+  }
+}
+
 void dequantize_cases(Suite &suite, DLDataType dtype) {
   for (Shape shape : shapes(suite.quick())) {
     suite.check(name("dequantize_vectorwise", dtype, text_of(shape)), [&](Random &random) {
@@ -197,6 +233,7 @@ void bench_cases(Suite &suite, DLDataType dtype) {
 CONFORMANCE(int8) {
   for (DLDataType dtype : kFloats) {
     quantize_cases(suite, dtype);
+    outlier_cases(suite, dtype);
     dequantize_cases(suite, dtype);
     bench_cases(suite, dtype);
   }

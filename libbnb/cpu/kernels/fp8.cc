@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // FP8 with one scale per block: out = encode(x * (1 / scale)), and out = decode(code) * scale. EXACT.
 //
-// One byte per element (formats/fp8.h). A block may have any number of elements at any address: vectors by four, by one, then the
-// first lanes of one.
+// One byte per element (formats/fp8.h). A block may have any number of elements at any address: vectors by four, by
+// one, then the first lanes of one.
 #include "formats/fp8.h"
 
 #include "cpu/kernels/blocks.h"
@@ -17,10 +17,10 @@ using formats::fp8::E5M2;
 
 // The codes of numbers that no rounding takes beyond the largest finite value, one per lane.
 //
-// A magnitude with exponent E plus 2^(E + 23 - m) is rounded to m mantissa bits, ties to even, by the addition: the sum's lowest
-// bits are then the rounded mantissa with its leading one, and its highest bits are E. Code and exponent grow together, so their
-// sum is the code but for a constant, which is even and so may ride in the aligner. Below the smallest normal exponent
-// steps stay as they are: E stops there.
+// A magnitude with exponent E plus 2^(E + 23 - m) is rounded to m mantissa bits, ties to even, by the addition: the
+// sum's lowest bits are then the rounded mantissa with its leading one, and its highest bits are E. Code and exponent
+// grow together, so their sum is the code but for a constant, which is even and so may ride in the aligner. Below the
+// smallest normal exponent steps stay as they are: E stops there.
 template <typename Format>
 BNB_INLINE Ints encode_in_range(Floats x) {
   constexpr int kMantissaBits = Format::kMantissaBits, kDropped = 23 - kMantissaBits;
@@ -33,7 +33,7 @@ BNB_INLINE Ints encode_in_range(Floats x) {
   return select_bits(splat_bits(0x7F), add_int(sum, shift_right<kDropped>(sum)), shift_right<24>(bits(x)));
 }
 
-// x' in an ordinary block exceeds the largest value by an ulp or two at most, and is a number.
+// x' in an ordinary block is a number and exceeds the largest value by some ulp at most, too little to round up.
 template <typename Format>
 BNB_INLINE Ints encode(Ordinary, Floats unit) {
   return encode_in_range<Format>(unit);
@@ -105,11 +105,11 @@ void dequantize(const DequantizeFp8Args &args, int64_t begin, int64_t end) {
     for (BlockParts part(first_byte / kSize, last_byte / kSize, args.blocksize); part.more(); part.next()) {
       const Floats scale = splat(bnb::load<float>(args.scale, part.block));
       const auto value = [&](Shorts codes) { return mul(decode(Format{}, codes), scale); };
-      for_vectors<1>(
-          p, part.count(), [&](int64_t i) { store<Tag>(where + i * kSize, value(load_int8_shorts(p + i))); },
-          [&](int64_t i, int64_t left) {
-            store_some<Tag>(where + i * kSize, value(load_int8_shorts_some(p + i, left)), left);
-          });
+      const auto full = [&](int64_t i) { store<Tag>(where + i * kSize, value(load_int8_shorts(p + i))); };
+      const auto some = [&](int64_t i, int64_t left) {
+        store_some<Tag>(where + i * kSize, value(load_int8_shorts_some(p + i, left)), left);
+      };
+      for_vectors<1>(p, part.count(), full, some);
       p += part.count();
       where += part.count() * kSize;
     }

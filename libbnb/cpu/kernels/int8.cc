@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // LLM.int8(): out = rne(x * (127 / absmax)) with one absmax per row or per column, and the ways back. EXACT.
 //
-// Outliers (|x| >= threshold > 0) are left out of the statistics and become 0, as do whole columns that have one, if asked for.
-// Rows begin at any address and have any length: vectors by four, by one, then the first lanes of one.
+// Outliers (|x| >= threshold > 0) are left out of the statistics and become 0, as do whole columns that have one, if
+// asked for. Rows begin at any address and have any length: vectors by four, by one, then the first lanes of one.
 #include "cpu/kernels/blocks.h"
 #include "cpu/kernels/kernels.h"
 #include "cpu/kernels/streaming.h"
@@ -104,8 +104,8 @@ BNB_INLINE void with_drop(float threshold, const Body &body) {
 
 // out[i] = encode(x[i], i), where `encode_some` knows how many lanes count. next: what will be wanted, NULL if nothing.
 template <typename Tag, typename Encode, typename EncodeSome>
-BNB_INLINE void encode_row(const char *a, const char *next, int64_t count, const Encode &encode, const EncodeSome &encode_some,
-                           char *out) {
+BNB_INLINE void encode_row(const char *a, const char *next, int64_t count, const Encode &encode,
+                           const EncodeSome &encode_some, char *out) {
   const auto codes = [&](int64_t i) { return encode(load<Tag>(a + i * kSizeOf<Tag>), i); };
   int64_t i = 0;
   for (; i + kGroup <= count; i += kGroup) {
@@ -118,8 +118,8 @@ BNB_INLINE void encode_row(const char *a, const char *next, int64_t count, const
   store_int8_some(out + i, encode_some(x, i, count - i), count - i);
 }
 
-// Calls body(row, col, count, to) for the parts of rows that make up rows [begin, end) of a compact output: it writes `count` items
-// of this row, from `col` on, to `to`.
+// Calls body(row, col, count, to) for the parts of rows that make up rows [begin, end) of a compact output: it writes
+// `count` items of this row, from `col` on, to `to`.
 template <int64_t kItemSize, typename Body>
 BNB_INLINE void write_rows(void *out, int64_t rows, int64_t cols, int64_t begin, int64_t end, const Body &body) {
   const int64_t row_bytes = cols * kItemSize;
@@ -150,7 +150,8 @@ void quantize_rows(const QuantizeInt8Args &args, const Drop &drop, int64_t begin
 constexpr int64_t kStrip = 4096;
 
 template <typename Tag, typename Magnitude>
-BNB_INLINE void col_stats_of_strip(const QuantizeInt8Args &args, int64_t begin, int64_t count, const Magnitude &magnitude) {
+BNB_INLINE void col_stats_of_strip(const QuantizeInt8Args &args, int64_t begin, int64_t count,
+                                   const Magnitude &magnitude) {
   alignas(64) uint32_t largest[kStrip + kLanes] = {};
   const char *a = static_cast<const char *>(args.a) + begin * kSizeOf<Tag>;
   const int64_t row_bytes = args.row_stride * kSizeOf<Tag>;
@@ -164,7 +165,9 @@ BNB_INLINE void col_stats_of_strip(const QuantizeInt8Args &args, int64_t begin, 
     const char *b = a + row_bytes, *c = b + row_bytes, *d = c + row_bytes;
     int64_t col = 0;
     for (; col + kLanes <= count; col += kLanes) {
-      for (int ahead = 4; ahead < 8; ++ahead) prefetch(a + ahead * row_bytes + col * kSizeOf<Tag>, kLanes * kSizeOf<Tag>);
+      for (int ahead = 4; ahead < 8; ++ahead) {
+        prefetch(a + ahead * row_bytes + col * kSizeOf<Tag>, kLanes * kSizeOf<Tag>);
+      }
       see(col, max_uint(max_uint(at(a, col), at(b, col)), max_uint(at(c, col), at(d, col))));
     }
     if (col < count) {
@@ -184,7 +187,8 @@ template <typename Tag, typename Drop>
 void quantize_rare_column(const QuantizeInt8Args &args, const Drop &drop, int64_t col, int64_t begin, int64_t end) {
   const RareRow encode{bnb::load<float>(args.col_stats, col)};
   for (int64_t row = begin; row < end; ++row) {
-    const Floats x = load_some<Tag>(static_cast<const char *>(args.a) + (row * args.row_stride + col) * kSizeOf<Tag>, 1);
+    const char *a = static_cast<const char *>(args.a) + (row * args.row_stride + col) * kSizeOf<Tag>;
+    const Floats x = load_some<Tag>(a, 1);
     store_int8_some(args.out_col + row * args.cols + col, drop(encode(x), x), 1);
   }
 }
@@ -195,7 +199,7 @@ BNB_INLINE bool scales_of(const char *col_stats, int64_t count, float *scales) {
   for (int64_t i = 0; i < count; i += kLanes) {
     const int64_t some = count - i < kLanes ? count - i : kLanes;
     const Floats absmax = load_some<F32>(col_stats + i * 4, some), scale = div(splat(127.0f), absmax);
-    const Mask ordinary = both(greater(scale, splat(0.0f)), greater(splat(formats::float_from_bits(kInfinityBits)), scale));
+    const Mask ordinary = both(greater(scale, splat(0.0f)), greater(from_bits(splat_bits(kInfinityBits)), scale));
     store<F32>(scales + i, select(ordinary, scale, splat(0.0f)));
     rare = rare || mask_bits(either(ordinary, equal(absmax, splat(0.0f)))) != mask_bits(first_lanes(kLanes));
   }
@@ -203,13 +207,15 @@ BNB_INLINE bool scales_of(const char *col_stats, int64_t count, float *scales) {
 }
 
 template <typename Tag, typename Drop>
-void quantize_strip(const QuantizeInt8Args &args, const Drop &drop, int64_t strip, int64_t count, int64_t begin, int64_t end) {
+void quantize_strip(const QuantizeInt8Args &args, const Drop &drop, int64_t strip, int64_t count, int64_t begin,
+                    int64_t end) {
   alignas(64) float scales[kStrip];
   const bool rare = scales_of(static_cast<const char *>(args.col_stats) + strip * 4, count, scales);
   for (int64_t row = begin; row < end; ++row) {
     const int64_t start = row * args.cols + strip;
     write_output(args.out_col, args.rows * args.cols, start, start + count, [&](int64_t first, int64_t last, char *to) {
-      const char *a = static_cast<const char *>(args.a) + (row * args.row_stride + strip + first - start) * kSizeOf<Tag>;
+      const char *a =
+          static_cast<const char *>(args.a) + (row * args.row_stride + strip + first - start) * kSizeOf<Tag>;
       const float *scale = scales + (first - start);
       const auto encode = [&](Floats x, Floats s) { return drop(round_int(mul(x, s)), x); };
       encode_row<Tag>(
@@ -240,10 +246,12 @@ template <typename Tag, typename AddBias>
 void dequantize_mm(const DequantizeInt8MmArgs &args, const AddBias &add_bias, int64_t begin, int64_t end) {
   const Floats unit = splat(1.0f / (127.0f * 127.0f));
   const char *stats = static_cast<const char *>(args.col_stats);
-  write_rows<kSizeOf<Tag>>(args.out, args.rows, args.cols, begin, end, [&](int64_t row, int64_t col, int64_t count, char *to) {
+  const auto body = [&](int64_t row, int64_t col, int64_t count, char *to) {
     const char *a = static_cast<const char *>(args.a) + (row * args.cols + col) * 4;
     const Floats row_stats = splat(bnb::load<float>(args.row_stats, row));
-    const auto value = [&](Ints sum, Floats col_stats) { return mul(mul(to_float(sum), mul(row_stats, col_stats)), unit); };
+    const auto value = [&](Ints sum, Floats col_stats) {
+      return mul(mul(to_float(sum), mul(row_stats, col_stats)), unit);
+    };
     const auto full = [&](int64_t i) {
       const Floats x = value(load_int32(a + i * 4), load<F32>(stats + (col + i) * 4));
       store<Tag>(to + i * kSizeOf<Tag>, add_bias(x, col + i));
@@ -253,7 +261,8 @@ void dequantize_mm(const DequantizeInt8MmArgs &args, const AddBias &add_bias, in
       store_some<Tag>(to + i * kSizeOf<Tag>, add_bias.some(x, col + i, left), left);
     };
     for_vectors<4>(a, count, full, some);
-  });
+  };
+  write_rows<kSizeOf<Tag>>(args.out, args.rows, args.cols, begin, end, body);
 }
 
 }  // namespace
@@ -312,14 +321,17 @@ void dequantize_int8(const DequantizeInt8Args &args, int64_t begin, int64_t end)
   with_float(args.dtype, [&](auto tag) {
     using Tag = decltype(tag);
     constexpr int64_t kSize = kSizeOf<Tag>;
-    write_rows<kSize>(args.out, args.rows, args.cols, begin, end, [&](int64_t row, int64_t col, int64_t count, char *to) {
+    const auto body = [&](int64_t row, int64_t col, int64_t count, char *to) {
       const int8_t *a = args.a + row * args.row_stride + col;
       const Floats stats = splat(bnb::load<float>(args.row_stats, row));
       const auto value = [&](Ints code) { return mul(mul(to_float(code), stats), unit); };
-      for_vectors<1>(
-          a, count, [&](int64_t i) { store<Tag>(to + i * kSize, value(load_int8(a + i))); },
-          [&](int64_t i, int64_t some) { store_some<Tag>(to + i * kSize, value(load_int8_some(a + i, some)), some); });
-    });
+      const auto full = [&](int64_t i) { store<Tag>(to + i * kSize, value(load_int8(a + i))); };
+      const auto some = [&](int64_t i, int64_t left) {
+        store_some<Tag>(to + i * kSize, value(load_int8_some(a + i, left)), left);
+      };
+      for_vectors<1>(a, count, full, some);
+    };
+    write_rows<kSize>(args.out, args.rows, args.cols, begin, end, body);
   });
 }
 

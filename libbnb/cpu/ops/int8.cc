@@ -7,8 +7,8 @@
 namespace bnb::cpu {
 namespace {
 
-// Writes col_stats. A thread takes columns that lie beside each other, the more the better for its reads of memory, but leaves
-// some for the others.
+// Writes col_stats. A thread takes columns that lie beside each other, the more the better for its reads of memory, but
+// leaves some for the others.
 void all_col_stats(const Kernels &kernels, const QuantizeInt8Args &args) {
   constexpr int64_t kLineOfColumns = 64, kWidest = 4096;
   const int64_t share = ceil_div(ceil_div(args.cols, bnb_get_num_threads()), kLineOfColumns) * kLineOfColumns;
@@ -44,8 +44,8 @@ bnb_status quantize_int8(const QuantizeInt8Args &args, Queue) {
   if (args.outlier_cols) std::memset(args.outlier_cols, 0, size_t(args.cols));
   if (args.out_col) all_col_stats(*kernels, args);
 
-  // Rows are read once more while they are in the cache. All of them have to be seen before it is known which columns are to be
-  // dropped: that is done in the end, in `out`.
+  // Rows are read once more while they are in the cache. All of them have to be seen before it is known which columns
+  // are to be dropped: that is done in the end, in `out`.
   const int64_t out_bytes = args.out_col ? 2 : 1, step = rows_together(args);
   parallel_for(args.rows, args.cols * (float_size(args.dtype) + out_bytes), 1, [&](int64_t begin, int64_t end) {
     for (int64_t first = begin; first < end; first += step) {
