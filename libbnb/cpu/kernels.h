@@ -45,19 +45,19 @@ struct Gemm4bitKernelArgs : Gemm4bitArgs {
   char *scratch;  // memory of this thread's own
 };
 
-// How a method goes about a product.
-struct Gemm4bitPlan {
-  int64_t units, unit_cost;            // the work of multiply(); what a unit costs, in bytes read or what takes as long
-  int64_t pack_units, pack_unit_cost;  // the work of pack()
-  int64_t packed_bytes, scratch_bytes; // scratch: per thread
-  int64_t unit_columns;                // for methods that let the number of threads decide; results must not depend on it
+// How a method goes about a product, of whatever weights.
+struct ProductPlan {
+  int64_t units, unit_cost;             // the work of multiply(); what a unit costs, in bytes read or what takes as long
+  int64_t pack_units, pack_unit_cost;   // the work of pack(), if there is any
+  int64_t packed_bytes, scratch_bytes;  // scratch: per thread
+  int64_t unit_columns;                 // for methods that let the number of threads decide; results must not depend on it
 };
 
 // One way to multiply. A table lists its methods in the order of preference, with a last one that fits everything, and {}.
 struct Gemm4bitMethod {
   const char *name;
   bool (*fits)(const Gemm4bitArgs &);
-  Gemm4bitPlan (*plan)(const Gemm4bitArgs &, int threads);
+  ProductPlan (*plan)(const Gemm4bitArgs &, int threads);
   void (*pack)(const Gemm4bitKernelArgs &, int64_t begin, int64_t end);  // NULL: nothing to pack
   void (*multiply)(const Gemm4bitKernelArgs &, int64_t begin, int64_t end);
 };

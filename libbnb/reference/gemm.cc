@@ -39,8 +39,8 @@ void gemm_4bit(const Gemm4bitKernelArgs &args, int64_t begin, int64_t end) {
   });
 }
 
-cpu::Gemm4bitPlan plan(const Gemm4bitArgs &args, int) {
-  cpu::Gemm4bitPlan plan{};
+cpu::ProductPlan plan(const Gemm4bitArgs &args, int) {
+  cpu::ProductPlan plan{};
   plan.units = args.m * args.n;
   plan.unit_cost = args.k;
   return plan;

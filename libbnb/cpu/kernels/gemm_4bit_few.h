@@ -170,8 +170,8 @@ void multiply_few(const Gemm4bitKernelArgs &args, int64_t begin, int64_t end) {
 }
 
 template <typename Lookup>
-Gemm4bitPlan plan_few(const Gemm4bitArgs &args, int) {
-  Gemm4bitPlan plan{};
+ProductPlan plan_few(const Gemm4bitArgs &args, int) {
+  ProductPlan plan{};
   plan.units = args.n;
   plan.unit_cost = args.k / 2 + args.k * args.m / 8;
   plan.pack_units = args.m;

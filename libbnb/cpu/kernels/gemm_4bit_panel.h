@@ -187,8 +187,8 @@ void multiply_panel(const Gemm4bitKernelArgs &args, int64_t begin, int64_t end) 
   }
 }
 
-Gemm4bitPlan plan_panel(const Gemm4bitArgs &args, int) {
-  Gemm4bitPlan plan{};
+ProductPlan plan_panel(const Gemm4bitArgs &args, int) {
+  ProductPlan plan{};
   plan.units = cut(args, kPanelColumns, kPanelRows).count();
   plan.unit_cost = kPanelColumns * args.k;
   plan.pack_units = ceil_div(args.m, kLanes);

@@ -147,8 +147,8 @@ void multiply_tile_panels(const Gemm4bitKernelArgs &args, int64_t begin, int64_t
 }
 
 template <typename Tag>
-Gemm4bitPlan plan_tiles(const Gemm4bitArgs &args, int threads) {
-  Gemm4bitPlan plan{};
+ProductPlan plan_tiles(const Gemm4bitArgs &args, int threads) {
+  ProductPlan plan{};
   const bool few = args.m <= kFewTilesRows;
   plan.unit_columns = few ? kFewTilesColumns : kTilesColumns<Tag>;
   while (plan.unit_columns > kFewTilesColumns && cut(args, plan.unit_columns, kTilesRows).count() < 4 * threads) {
