@@ -187,11 +187,12 @@ BNB_API bnb_status cdequantize_int8_mm(const DLTensor *A, const DLTensor *row_st
  * EXACTNESS. With w the dequantized weights (the fp32 values that dequantizing them gives), S = sum of |a * w| over K,
  * plus |bias|, and u = 2^-24, 2^-11, 2^-8 for an output in fp32, fp16, bf16:
  *   |out - (sum of a * w + bias)|  <=  u * |out| + (w_error + (K + 8) * 2^-24) * S
- *                                        + 2^-125 * sum of (1 + |a|) * (1 + max |absmax|)      (and for out in fp16 + 2^-25)
+ *                                        + 2^-125 * sum of (1 + |a|) * (1 + L)      (and for out in fp16 + 2^-25)
  * w_error is 0 for fp32 activations, 2^-15 for fp16 and 2^-8 for bf16 ones: what weights are rounded to on instruction sets that
- * multiply in such a type (docs/kernels.md has each); on the others it is 0. Results depend on the shapes and on the
- * instruction set, never on the number of threads. An infinity or NaN among the activations, the scales or the bias
- * makes the outputs that it reaches infinite or NaN; so may an S, or a sum of |a|, of 2^127 or more. */
+ * multiply in such a type (docs/kernels.md has each); on the others it is 0. L is the largest |w| that the scales allow: max |scale|
+ * times the largest value of the format (1 for 4-bit codes). Results depend on the shapes and on the instruction set,
+ * never on the number of threads. An infinity or NaN among the activations, the weights, the scales or the bias makes the outputs
+ * that it reaches infinite or NaN; so may an S, a sum of |a|, or a sum of |a * code|, of 2^127 or more. */
 
 /* out = A @ dequantize(B)^T + bias, the product of a linear layer with NF4 or FP4 weights.
  * A: float dtype, [M, K], rows may be strided.  B: the packed codes of [N, K], as cquantize_4bit writes them: any dtype of 1,
@@ -203,6 +204,13 @@ BNB_API bnb_status cdequantize_int8_mm(const DLTensor *A, const DLTensor *row_st
 BNB_API bnb_status cgemm_4bit(const DLTensor *A, const DLTensor *B, const DLTensor *absmax, const bnb_nested *nested,
                               bnb_quant_type quant_type, int64_t blocksize, const DLTensor *bias, DLTensor *out,
                               void *stream);
+
+/* The same with FP8 weights. B: uint8 or the matching float8 dtype, [N, K], as cquantize_fp8 writes them.
+ * scale: fp32, one element per block of `blocksize` elements of B; one scale per row is a blocksize of K.
+ * quant_type: BNB_FP8_E4M3FN or BNB_FP8_E5M2.  blocksize: >= 1.  A, bias, out: as above.
+ * Fastest where K is the blocksize, or a multiple of it and it one of 64. */
+BNB_API bnb_status cgemm_fp8(const DLTensor *A, const DLTensor *B, const DLTensor *scale, bnb_quant_type quant_type,
+                             int64_t blocksize, const DLTensor *bias, DLTensor *out, void *stream);
 
 /* ------------------------------------------------------------------------------------------------------------------
  * Optimizers: one pass over parameters, gradients and states; states in fp32, or in 8 bits blockwise (arXiv:2110.02861).
