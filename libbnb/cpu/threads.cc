@@ -2,7 +2,9 @@
 // The thread pool. Started at first use, never destroyed; a forked child starts its own.
 #include "cpu/threads.h"
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <mutex>
@@ -18,11 +20,16 @@
 namespace bnb::cpu {
 namespace {
 
-// Work below this many bytes is done before a sleeping thread is awake (about 5 us at 10 GB/s).
-constexpr int64_t kWorthwhileBytes = 64 << 10;
+// Work below this many bytes is done before a sleeping thread is awake.
+constexpr int64_t kWorthwhileBytes = 128 << 10;
 
-// A chunk is large enough to hide the counter it is taken from and small enough to even out unequal threads.
-constexpr int64_t kChunkBytes = 256 << 10;
+// Chunks are large enough to hide the counter they are taken from, and enough of them evens out unequal threads.
+constexpr int64_t kLeastChunkBytes = 64 << 10, kMostChunkBytes = 1 << 20;
+constexpr int kChunksPerThread = 8;
+
+// How long a thread that waits stays awake: waking it would take about as long. It is not longer, because other pools may
+// want the processor.
+constexpr std::chrono::microseconds kAwake{20};
 
 struct Job {
   void (*body)(const void *, int64_t, int64_t);
@@ -31,6 +38,21 @@ struct Job {
   std::atomic<int64_t> next{0};
   int helpers_wanted;
 };
+
+void pause_cpu() {
+#if defined(__x86_64__) && defined(__GNUC__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__) && defined(__GNUC__)
+  __asm__ volatile("yield");
+#endif
+}
+
+// Waits a little while for `true`.
+template <typename Condition>
+void spin_until(const Condition &condition) {
+  const auto stop = std::chrono::steady_clock::now() + kAwake;
+  while (!condition() && std::chrono::steady_clock::now() < stop) pause_cpu();
+}
 
 void work(Job &job) {
   const DefaultFloatEnvironment environment;
@@ -46,10 +68,10 @@ struct Pool {
   std::mutex busy;  // held by the caller whose job runs
   std::mutex mutex;
   std::condition_variable wake, done;
-  Job *job = nullptr;  // guarded by mutex, like all below
-  uint64_t generation = 0;
-  int helpers_in = 0;  // threads that took the current job and have not finished it
-  int started = 0;     // helper threads that exist
+  Job *job = nullptr;  // changed under the mutex, like all below
+  std::atomic<uint64_t> generation{0};
+  std::atomic<int> helpers_in{0};  // threads that took the current job and have not finished it
+  int started = 0;                 // helper threads that exist
 };
 
 void help(void *raw) {
@@ -66,6 +88,9 @@ void help(void *raw) {
     work(job);
     lock.lock();
     if (--pool.helpers_in == 0) pool.done.notify_one();
+    lock.unlock();
+    spin_until([&] { return pool.generation.load(std::memory_order_relaxed) != seen; });
+    lock.lock();
   }
 }
 
@@ -115,9 +140,14 @@ void run(Pool &pool, Job &job, int threads) {
     pool.wake.notify_all();
   }
   work(job);
+  {
+    std::lock_guard<std::mutex> lock(pool.mutex);
+    pool.job = nullptr;  // a helper that has not come yet is not needed any more
+  }
+  const auto finished = [&] { return pool.helpers_in.load(std::memory_order_acquire) == 0; };
+  spin_until(finished);
   std::unique_lock<std::mutex> lock(pool.mutex);
-  pool.job = nullptr;  // a helper that has not come yet is not needed any more
-  pool.done.wait(lock, [&] { return pool.helpers_in == 0; });
+  pool.done.wait(lock, finished);
 }
 
 }  // namespace
@@ -126,10 +156,13 @@ void parallel_for(int64_t units, int64_t unit_bytes, int64_t multiple,
                   void (*body)(const void *context, int64_t begin, int64_t end), const void *context) {
   if (units <= 0) return;
   if (unit_bytes < 1) unit_bytes = 1;
-  int64_t chunk = ceil_div(ceil_div(kChunkBytes, unit_bytes), multiple) * multiple;
+  const int32_t limit = bnb_get_num_threads();
+  // In whole numbers: the caller's floating-point environment may trap.
+  const int64_t fair = ceil_div(units, int64_t(limit) * kChunksPerThread);
+  const int64_t least = ceil_div(kLeastChunkBytes, unit_bytes), most = ceil_div(kMostChunkBytes, unit_bytes);
+  int64_t chunk = ceil_div(std::clamp(fair, least, most), multiple) * multiple;
   if (chunk > units) chunk = units;
   const int64_t chunks = ceil_div(units, chunk);
-  const int32_t limit = bnb_get_num_threads();
   const int threads = int(chunks < limit ? chunks : limit);
 
   Job job{body, context, units, chunk, {}, 0};

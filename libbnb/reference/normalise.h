@@ -8,15 +8,17 @@
 
 namespace bnb::reference {
 
+// The larger of a magnitude and |x|; the canonical NaN if one of them is NaN.
+inline float larger(float magnitude, float x) {
+  if (std::isnan(magnitude) || std::isnan(x)) return std::numeric_limits<float>::quiet_NaN();
+  return std::fabs(x) > magnitude ? std::fabs(x) : magnitude;
+}
+
 // Largest |x(i)| for i in [begin, end); the canonical NaN if one of them is NaN.
 template <typename Element>
 float absmax_of(int64_t begin, int64_t end, Element &&x) {
   float absmax = 0.0f;
-  for (int64_t i = begin; i < end; ++i) {
-    const float magnitude = std::fabs(x(i));
-    if (std::isnan(magnitude)) return std::numeric_limits<float>::quiet_NaN();
-    if (magnitude > absmax) absmax = magnitude;
-  }
+  for (int64_t i = begin; i < end; ++i) absmax = larger(absmax, x(i));
   return absmax;
 }
 

@@ -175,13 +175,15 @@ void optimizer_update_8bit(const OptimizerKernelArgs &args, int64_t begin, int64
     const int64_t first = block * args.blocksize;
     const int64_t last = args.n - first < args.blocksize ? args.n : first + args.blocksize;
     bool all_skipped = true;
-    for (int64_t i = first; i < last; ++i) all_skipped = all_skipped && update(args, states, i).skipped;
-    if (all_skipped) continue;
-
     State absmax;
-    absmax.first = absmax_of(first, last, [&](int64_t i) { return update(args, states, i).state.first; });
-    absmax.slow = absmax_of(first, last, [&](int64_t i) { return update(args, states, i).state.slow; });
-    absmax.second = absmax_of(first, last, [&](int64_t i) { return update(args, states, i).state.second; });
+    for (int64_t i = first; i < last; ++i) {
+      const Element element = update(args, states, i);
+      all_skipped = all_skipped && element.skipped;
+      absmax.first = larger(absmax.first, element.state.first);
+      absmax.slow = larger(absmax.slow, element.state.slow);
+      absmax.second = larger(absmax.second, element.state.second);
+    }
+    if (all_skipped) continue;
     for (int64_t i = first; i < last; ++i) {
       const Element element = update(args, states, i);
       states.write(i, element.state, absmax);

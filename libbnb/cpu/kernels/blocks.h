@@ -17,18 +17,28 @@ BNB_INLINE void prefetch(const void *p, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += kLineBytes) __builtin_prefetch(static_cast<const char *>(p) + i, 0, 2);
 }
 
-// Calls full(i) for the whole vectors of `count` items, and some(i, left) for what is left. What comes behind them in `input`, of
-// kItemSize bytes an item, is asked for on the way.
+// Calls full(i) for the whole vectors of `count` items, and some(i, left) for what is left. On the way it asks for `next`, of
+// kItemSize bytes an item: what comes after that many more items, or the items themselves.
 template <int64_t kItemSize, typename Full, typename Some>
-BNB_INLINE void for_vectors(const void *input, int64_t count, const Full &full, const Some &some) {
-  const char *ahead = static_cast<const char *>(input) + kElementsTogether * kItemSize;
+BNB_INLINE void for_vectors(const void *next, int64_t count, const Full &full, const Some &some) {
+  const char *wanted = static_cast<const char *>(next);
   int64_t i = 0;
   for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
-    prefetch(ahead + i * kItemSize, 4 * kLanes * kItemSize);
+    prefetch(wanted + i * kItemSize, 4 * kLanes * kItemSize);
     for (int j = 0; j < 4; ++j) full(i + j * kLanes);
   }
   for (; i + kLanes <= count; i += kLanes) full(i);
   if (i < count) some(i, count - i);
+}
+
+// How far ahead to prefetch while items up to `end` of n are worked on; 0 if that would leave the array.
+template <int64_t kItemSize>
+BNB_INLINE int64_t bytes_ahead(int64_t end, int64_t n) {
+  return n - end >= kElementsTogether ? kElementsTogether * kItemSize : 0;
+}
+template <typename Tag>
+BNB_INLINE int64_t bytes_ahead(int64_t end, int64_t n) {
+  return bytes_ahead<int64_t(sizeof(typename Tag::Storage))>(end, n);
 }
 
 // The parts of [begin, end) that lie in one block each: for (BlockParts part(...); part.more(); part.next()). A loop, not a call

@@ -13,13 +13,14 @@ namespace {
 
 template <typename Tag, typename Nearest, typename Normalise>
 BNB_INLINE void encode(const Nearest &nearest, const Normalise &normalise, float subtract, const char *p, int64_t count,
-                       char *out) {
+                       int64_t ahead, char *out) {
   constexpr int64_t kSize = sizeof(typename Tag::Storage);
   const Floats offset = splat(subtract);
   const auto code = [&](Floats x) { return nearest(normalise(sub(x, offset))); };
   const auto code_at = [&](int64_t i) { return code(load<Tag>(p + i * kSize)); };
   int64_t i = 0;
   for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
+    prefetch(p + i * kSize + ahead, 4 * kLanes * kSize);
     store_bytes(out + i, pack_uint8(code_at(i), code_at(i + kLanes), code_at(i + 2 * kLanes), code_at(i + 3 * kLanes)));
   }
   for (; i + kLanes <= count; i += kLanes) store_uint8(out + i, code_at(i));
@@ -28,27 +29,26 @@ BNB_INLINE void encode(const Nearest &nearest, const Normalise &normalise, float
 
 template <typename Tag, typename Nearest>
 BNB_NOINLINE void encode_rare(const Nearest &nearest, float absmax, float subtract, const char *p, int64_t count, char *out) {
-  if (absmax == absmax) return encode<Tag>(nearest, make_rare(absmax), subtract, p, count, out);
+  if (absmax == absmax) return encode<Tag>(nearest, make_rare(absmax), subtract, p, count, 0, out);
   std::memset(out, 0, size_t(count));  // NaN is above no midpoint
 }
 
 template <typename Tag, typename Nearest>
 void quantize(const QuantizeBlockwiseKernelArgs &args, const Nearest &nearest, int64_t begin, int64_t end) {
   constexpr int64_t kSize = sizeof(typename Tag::Storage);
-  const auto produce = [&](int64_t start, int64_t stop, char *where) {
-    const char *p = static_cast<const char *>(args.a) + start * kSize;
-    for (BlockParts part(start, stop, args.blocksize); part.more(); part.next()) {
-      const float absmax = bnb::load<float>(args.absmax, part.block), reciprocal = 1.0f / absmax;
-      if (is_ordinary(reciprocal)) {
-        encode<Tag>(nearest, Ordinary{splat(reciprocal)}, args.subtract, p, part.count(), where);
-      } else {
-        encode_rare<Tag>(nearest, absmax, args.subtract, p, part.count(), where);
-      }
-      p += part.count() * kSize;
-      where += part.count();
+  const int64_t ahead = bytes_ahead<Tag>(end, args.n);
+  const char *p = static_cast<const char *>(args.a) + begin * kSize;
+  char *out = reinterpret_cast<char *>(args.out) + begin;
+  for (BlockParts part(begin, end, args.blocksize); part.more(); part.next()) {
+    const float absmax = bnb::load<float>(args.absmax, part.block), reciprocal = 1.0f / absmax;
+    if (is_ordinary(reciprocal)) {
+      encode<Tag>(nearest, Ordinary{splat(reciprocal)}, args.subtract, p, part.count(), ahead, out);
+    } else {
+      encode_rare<Tag>(nearest, absmax, args.subtract, p, part.count(), out);
     }
-  };
-  write_output(args.out, args.n, begin, end, produce);
+    p += part.count() * kSize;
+    out += part.count();
+  }
 }
 
 template <typename Tag>

@@ -57,10 +57,12 @@ BNB_INLINE void load_group(const char *p, int64_t count, Floats (&x)[4]) {
 
 // Codes of `count` elements of one block. Behind an odd last one comes the code of zero, which is what x = 0 gives.
 template <typename Tag, typename Normalise>
-BNB_INLINE void encode(const NibbleCoder &coder, const Normalise &normalise, const char *p, int64_t count, char *out) {
+BNB_INLINE void encode(const NibbleCoder &coder, const Normalise &normalise, const char *p, int64_t count, int64_t ahead,
+                       char *out) {
   constexpr int64_t kSize = sizeof(typename Tag::Storage);
   Floats x[4];
   for (; count >= kGroup; count -= kGroup, p += kGroup * kSize, out += kGroup / 2) {
+    prefetch(p + ahead, kGroup * kSize);
     for (int i = 0; i < 4; ++i) x[i] = normalise(load<Tag>(p + i * kLanes * kSize));
     encode_nibbles(coder, x, out);
   }
@@ -74,7 +76,7 @@ BNB_INLINE void encode(const NibbleCoder &coder, const Normalise &normalise, con
 template <typename Tag>
 BNB_NOINLINE void encode_rare(const Format &format, const NibbleCoder &coder, float absmax, const char *p, int64_t count,
                               char *out) {
-  if (absmax == absmax) return encode<Tag>(coder, make_rare(absmax), p, count, out);
+  if (absmax == absmax) return encode<Tag>(coder, make_rare(absmax), p, count, 0, out);
   std::memset(out, 0, size_t(count / 2));
   if (count % 2) out[count / 2] = char(format.zero_code);
 }
@@ -84,21 +86,19 @@ void quantize(const Quantize4bitArgs &args, int64_t begin, int64_t end) {
   constexpr int64_t kSize = sizeof(typename Tag::Storage);
   const Format &format = format_of(args.quant_type);
   const NibbleCoder coder = make_nibble_coder(format.coding);
-  const auto produce = [&](int64_t first_byte, int64_t last_byte, char *where) {
-    const char *p = static_cast<const char *>(args.a) + first_byte * 2 * kSize;
-    const int64_t stop = last_byte * 2 < args.n ? last_byte * 2 : args.n;
-    for (BlockParts part(first_byte * 2, stop, args.blocksize); part.more(); part.next()) {
-      const float absmax = bnb::load<float>(args.absmax, part.block), reciprocal = 1.0f / absmax;
-      if (is_ordinary(reciprocal)) {
-        encode<Tag>(coder, Ordinary{splat(reciprocal)}, p, part.count(), where);
-      } else {
-        encode_rare<Tag>(format, coder, absmax, p, part.count(), where);
-      }
-      p += part.count() * kSize;
-      where += part.count() / 2;
+  const int64_t ahead = bytes_ahead<Tag>(end, args.n);
+  const char *p = static_cast<const char *>(args.a) + begin * kSize;
+  char *out = reinterpret_cast<char *>(args.out) + begin / 2;
+  for (BlockParts part(begin, end, args.blocksize); part.more(); part.next()) {
+    const float absmax = bnb::load<float>(args.absmax, part.block), reciprocal = 1.0f / absmax;
+    if (is_ordinary(reciprocal)) {
+      encode<Tag>(coder, Ordinary{splat(reciprocal)}, p, part.count(), ahead, out);
+    } else {
+      encode_rare<Tag>(format, coder, absmax, p, part.count(), out);
     }
-  };
-  write_output(args.out, ceil_div(args.n, 2), begin / 2, ceil_div(end, 2), produce);
+    p += part.count() * kSize;
+    out += part.count() / 2;
+  }
 }
 
 template <typename Tag>

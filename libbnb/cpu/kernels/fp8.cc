@@ -50,12 +50,12 @@ BNB_INLINE Ints encode(Rare block, Floats unit) {
 }
 
 template <typename Format, typename Tag, typename Normalise>
-BNB_INLINE void encode_block(const Normalise &normalise, const char *p, int64_t count, char *out) {
+BNB_INLINE void encode_block(const Normalise &normalise, const char *p, int64_t count, int64_t ahead, char *out) {
   constexpr int64_t kSize = sizeof(typename Tag::Storage);
   const auto codes = [&](int64_t i) { return encode<Format>(normalise, normalise(load<Tag>(p + i * kSize))); };
   int64_t i = 0;
   for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
-    prefetch(p + (i + kElementsTogether) * kSize, 4 * kLanes * kSize);
+    prefetch(p + i * kSize + ahead, 4 * kLanes * kSize);
     store_bytes(out + i, pack_uint8(codes(i), codes(i + kLanes), codes(i + 2 * kLanes), codes(i + 3 * kLanes)));
   }
   for (; i + kLanes <= count; i += kLanes) store_uint8(out + i, codes(i));
@@ -65,7 +65,7 @@ BNB_INLINE void encode_block(const Normalise &normalise, const char *p, int64_t 
 
 template <typename Format, typename Tag>
 BNB_NOINLINE void encode_rare(float scale, const char *p, int64_t count, char *out) {
-  encode_block<Format, Tag>(make_rare(scale), p, count, out);
+  encode_block<Format, Tag>(make_rare(scale), p, count, 0, out);
 }
 
 template <typename Format, typename Tag>
@@ -73,10 +73,11 @@ void quantize(const QuantizeFp8Args &args, int64_t begin, int64_t end) {
   constexpr int64_t kSize = sizeof(typename Tag::Storage);
   const auto produce = [&](int64_t start, int64_t stop, char *where) {
     const char *p = static_cast<const char *>(args.a) + start * kSize;
+    const int64_t ahead = bytes_ahead<Tag>(stop, args.n);
     for (BlockParts part(start, stop, args.blocksize); part.more(); part.next()) {
       const float scale = bnb::load<float>(args.scale, part.block), reciprocal = 1.0f / scale;
       if (is_ordinary(reciprocal)) {
-        encode_block<Format, Tag>(Ordinary{splat(reciprocal)}, p, part.count(), where);
+        encode_block<Format, Tag>(Ordinary{splat(reciprocal)}, p, part.count(), ahead, where);
       } else {
         encode_rare<Format, Tag>(scale, p, part.count(), where);
       }
@@ -102,6 +103,7 @@ void dequantize(const DequantizeFp8Args &args, int64_t begin, int64_t end) {
   constexpr int64_t kSize = sizeof(typename Tag::Storage);
   const auto produce = [&](int64_t first_byte, int64_t last_byte, char *where) {
     const uint8_t *p = args.a + first_byte / kSize;
+    const int64_t ahead = bytes_ahead<1>(last_byte / kSize, args.n);
     for (BlockParts part(first_byte / kSize, last_byte / kSize, args.blocksize); part.more(); part.next()) {
       const Floats scale = splat(bnb::load<float>(args.scale, part.block));
       const auto value = [&](Shorts codes) { return mul(decode(Format{}, codes), scale); };
@@ -109,7 +111,7 @@ void dequantize(const DequantizeFp8Args &args, int64_t begin, int64_t end) {
       const auto some = [&](int64_t i, int64_t left) {
         store_some<Tag>(where + i * kSize, value(load_int8_shorts_some(p + i, left)), left);
       };
-      for_vectors<1>(p, part.count(), full, some);
+      for_vectors<1>(p + ahead, part.count(), full, some);
       p += part.count();
       where += part.count() * kSize;
     }

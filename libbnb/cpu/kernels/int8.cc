@@ -134,13 +134,13 @@ BNB_INLINE void write_rows(void *out, int64_t rows, int64_t cols, int64_t begin,
 
 template <typename Tag, typename Drop>
 void quantize_rows(const QuantizeInt8Args &args, const Drop &drop, int64_t begin, int64_t end) {
-  // From a row to the one after those that are in the cache together; a single row may have any stride.
-  const int64_t ahead = args.rows > 1 ? rows_together(args) * args.row_stride * kSizeOf<Tag> : 0;
+  const int64_t together = rows_together(args);
   write_rows<1>(args.out, args.rows, args.cols, begin, end, [&](int64_t row, int64_t col, int64_t count, char *to) {
     const char *a = static_cast<const char *>(args.a) + (row * args.row_stride + col) * kSizeOf<Tag>;
+    const char *next = row + together < args.rows ? a + together * args.row_stride * kSizeOf<Tag> : nullptr;
     with_encoder(bnb::load<float>(args.row_stats, row), [&](const auto &encode) {
       encode_row<Tag>(
-          a, a + ahead, count, [&](Floats x, int64_t) { return drop(encode(x), x); },
+          a, next, count, [&](Floats x, int64_t) { return drop(encode(x), x); },
           [&](Floats x, int64_t, int64_t) { return drop(encode(x), x); }, to);
     });
   });
@@ -163,11 +163,10 @@ BNB_INLINE void col_stats_of_strip(const QuantizeInt8Args &args, int64_t begin, 
   int64_t row = 0;
   for (; row + 4 <= args.rows; row += 4, a += 4 * row_bytes) {
     const char *b = a + row_bytes, *c = b + row_bytes, *d = c + row_bytes;
+    const char *next = row + 8 <= args.rows ? d + row_bytes : a;
     int64_t col = 0;
     for (; col + kLanes <= count; col += kLanes) {
-      for (int ahead = 4; ahead < 8; ++ahead) {
-        prefetch(a + ahead * row_bytes + col * kSizeOf<Tag>, kLanes * kSizeOf<Tag>);
-      }
+      for (int i = 0; i < 4; ++i) prefetch(next + i * row_bytes + col * kSizeOf<Tag>, kLanes * kSizeOf<Tag>);
       see(col, max_uint(max_uint(at(a, col), at(b, col)), max_uint(at(c, col), at(d, col))));
     }
     if (col < count) {
@@ -260,7 +259,7 @@ void dequantize_mm(const DequantizeInt8MmArgs &args, const AddBias &add_bias, in
       const Floats x = value(load_int32_some(a + i * 4, left), load_some<F32>(stats + (col + i) * 4, left));
       store_some<Tag>(to + i * kSizeOf<Tag>, add_bias.some(x, col + i, left), left);
     };
-    for_vectors<4>(a, count, full, some);
+    for_vectors<4>(a + bytes_ahead<4>(row * args.cols + col + count, args.rows * args.cols), count, full, some);
   };
   write_rows<kSizeOf<Tag>>(args.out, args.rows, args.cols, begin, end, body);
 }
@@ -318,6 +317,7 @@ void int8_quantize_cols(const QuantizeInt8Args &args, int64_t begin, int64_t end
 
 void dequantize_int8(const DequantizeInt8Args &args, int64_t begin, int64_t end) {
   const Floats unit = splat(1.0f / 127.0f);
+  const int64_t rows_ahead = 1 + kElementsTogether / (args.cols + 1);
   with_float(args.dtype, [&](auto tag) {
     using Tag = decltype(tag);
     constexpr int64_t kSize = kSizeOf<Tag>;
@@ -329,7 +329,8 @@ void dequantize_int8(const DequantizeInt8Args &args, int64_t begin, int64_t end)
       const auto some = [&](int64_t i, int64_t left) {
         store_some<Tag>(to + i * kSize, value(load_int8_some(a + i, left)), left);
       };
-      for_vectors<1>(a, count, full, some);
+      const int64_t ahead = row + rows_ahead < args.rows ? rows_ahead * args.row_stride : 0;
+      for_vectors<1>(a + ahead, count, full, some);
     };
     write_rows<kSize>(args.out, args.rows, args.cols, begin, end, body);
   });
