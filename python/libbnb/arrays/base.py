@@ -40,6 +40,7 @@ class ArrayKind(ABC):
     # Its own objects for the dtypes that results have.
     uint8: Any
     int8: Any
+    int32: Any
     float16: Any
     float32: Any
 
@@ -101,6 +102,26 @@ class ArrayKind(ABC):
     def indices(self, mask: Array) -> Array:
         """Positions of the nonzero elements of a vector, ascending, int64."""
         return self.from_numpy(np.flatnonzero(self.to_numpy(mask)), mask)
+
+    def accept(self, array: Array, name: str) -> Array:
+        """An array of this library on the same memory, or TypeError."""
+        return array
+
+    def as_rows(self, array: Array) -> Array:
+        """An array of two or more dimensions as a matrix, without a copy where possible."""
+        return array.reshape(rows_and_cols(tuple(array.shape), "array"))
+
+    def swapped(self, array: Array) -> Array:
+        """The array with its last two axes exchanged, without a copy where possible."""
+        return array.swapaxes(-1, -2)
+
+    def columns(self, array: Array, indices: Array) -> Array:
+        """A new array of the columns of a matrix at some positions."""
+        return array[:, indices]
+
+    def wants_operator(self, *arrays: Array | None) -> bool:
+        """Whether a call must go through the library's own dispatch: for gradients, tracing or its subclasses."""
+        return False
 
     def stream(self, array: Array) -> Any:
         """The queue of the array's device on which work is expected to run."""

@@ -16,7 +16,7 @@ import numpy as np
 from libbnb._errors import InternalError, InvalidArgument
 from libbnb._native import View, device_word, dtype_word
 from libbnb.arrays import dlpack
-from libbnb.arrays.base import Array, ArrayKind, HostArray
+from libbnb.arrays.base import Array, ArrayKind, HostArray, rows_and_cols
 from libbnb.arrays.dtypes import name_of
 from libbnb.arrays.numpy_kind import from_dlpack, numpy_dtype
 
@@ -51,6 +51,7 @@ class NamespaceKind(ArrayKind):
         self._type = type_
         self.uint8 = self.dtype("uint8", "dtype")
         self.int8 = self.dtype("int8", "dtype")
+        self.int32 = self.dtype("int32", "dtype")
         self.float32 = self.dtype("float32", "dtype")
         # The array API standard has no float16; a library that has none, either, gets the next larger results.
         self.float16 = self.dtype("float16", "dtype") if self.has_dtype("float16") else self.float32
@@ -103,6 +104,17 @@ class NamespaceKind(ArrayKind):
         if int(array.__dlpack_device__()[0]) != dlpack.CPU:
             return np.asarray(_to_device(array, "cpu"))
         return from_dlpack(array, "array")
+
+    def as_rows(self, array: Array) -> Array:
+        array = array.array if isinstance(array, Held) else array
+        return self._namespace.reshape(array, rows_and_cols(tuple(array.shape), "array"))
+
+    def swapped(self, array: Array) -> Array:
+        return self._namespace.matrix_transpose(array)
+
+    def columns(self, array: Array, indices: Array) -> Array:
+        array = array.array if isinstance(array, Held) else array
+        return self._namespace.take(array, indices.array if isinstance(indices, Held) else indices, axis=1)
 
     # What libraries do differently.
 
@@ -177,6 +189,9 @@ class MlxKind(NamespaceKind):
         flat = self._namespace.reshape(array, (-1,))
         self._namespace.eval(flat)
         return flat
+
+    def swapped(self, array: Array) -> Array:
+        return self._namespace.swapaxes(array, -1, -2)
 
     def from_numpy(self, array: HostArray, like: Array) -> Array:
         return self._namespace.array(array)

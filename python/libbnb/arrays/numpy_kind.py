@@ -24,6 +24,7 @@ class NumpyKind(ArrayKind):
     name: ClassVar[str] = "NumPy"
     uint8 = np.dtype(np.uint8)
     int8 = np.dtype(np.int8)
+    int32 = np.dtype(np.int32)
     float16 = np.dtype(np.float16)
     float32 = np.dtype(np.float32)
 
@@ -82,6 +83,15 @@ class NumpyKind(ArrayKind):
             return array, (row, col, array.strides[0] // size, one, address, device, word)
         array, view = self.read(array, name)
         return array, as_matrix(view, rows, cols)
+
+    def accept(self, array: Array, name: str) -> Array:
+        return self.convert(array, name)
+
+    def swapped(self, array: Array) -> Array:
+        return self.convert(array, "array").swapaxes(-1, -2)
+
+    def columns(self, array: Array, indices: Array) -> Array:
+        return self.convert(array, "array")[:, self.convert(indices, "indices")]
 
     def convert(self, array: Array, name: str) -> HostArray:
         """An ndarray on the same memory, or TypeError."""

@@ -35,11 +35,19 @@ class TorchKind(ArrayKind):
                 self._words[dtype] = word
         self.uint8 = torch.uint8
         self.int8 = torch.int8
+        self.int32 = torch.int32
         self.float16 = torch.float16
         self.float32 = torch.float32
+        self._grad_enabled: Any = torch.is_grad_enabled
+        self._dispatch_modes: Any = torch._C._len_torch_dispatch_stack
+        self._transforms: Any = torch._C._functorch.peek_interpreter_stack
         self._device_types = dict(_DEVICE_TYPES)
         if torch.version.hip:
             self._device_types["cuda"] = _ROCM
+
+    def accept(self, array: Array, name: str) -> Array:
+        self._accept(array, name)
+        return array
 
     def _accept(self, array: Any, name: str) -> None:
         if not isinstance(array, self._tensor):
@@ -125,6 +133,18 @@ class TorchKind(ArrayKind):
 
     def indices(self, mask: Array) -> Array:
         return mask.nonzero().flatten()
+
+    def wants_operator(self, *arrays: Array | None) -> bool:
+        grad = self._grad_enabled()
+        for array in arrays:
+            if array is None:
+                continue
+            if type(array) is not self._tensor and type(array) is not self._parameter:
+                if isinstance(array, self._tensor):
+                    return True
+            elif (grad and array.requires_grad) or array.is_meta:
+                return True
+        return self._dispatch_modes() > 0 or self._transforms() is not None
 
     def stream(self, array: Array) -> Any:
         if not array.is_cuda:

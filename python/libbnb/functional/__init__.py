@@ -17,18 +17,32 @@ from libbnb.functional.fourbit import (
     quantize_fp4,
     quantize_nf4,
 )
+from libbnb.functional.fourbit_products import gemv_4bit, matmul_4bit
 from libbnb.functional.fp8 import dequantize_fp8, quantize_fp8
+from libbnb.functional.fp8_products import matmul_fp8
 from libbnb.functional.int8 import (
     int8_double_quant,
     int8_mm_dequant,
     int8_vectorwise_dequant,
     int8_vectorwise_quant,
 )
+from libbnb.functional.int8_products import (
+    batched_igemm,
+    igemm,
+    int8_linear_matmul,
+    int8_mixed_scaled_mm,
+    int8_scaled_mm,
+    linear_int8,
+    matmul,
+)
 from libbnb.functional.optimizer import gradient_norm, optimizer_update_8bit_blockwise, optimizer_update_32bit
+from libbnb.matmul_state import MatmulLtState
 from libbnb.quant_state import QuantState
 
 __all__ = [
+    "MatmulLtState",
     "QuantState",
+    "batched_igemm",
     "create_dynamic_map",
     "create_fp8_map",
     "create_linear_map",
@@ -38,12 +52,21 @@ __all__ = [
     "dequantize_fp4",
     "dequantize_fp8",
     "dequantize_nf4",
+    "gemv_4bit",
     "get_4bit_type",
     "gradient_norm",
+    "igemm",
     "int8_double_quant",
+    "int8_linear_matmul",
+    "int8_mixed_scaled_mm",
     "int8_mm_dequant",
+    "int8_scaled_mm",
     "int8_vectorwise_dequant",
     "int8_vectorwise_quant",
+    "linear_int8",
+    "matmul",
+    "matmul_4bit",
+    "matmul_fp8",
     "optimizer_update_8bit_blockwise",
     "optimizer_update_32bit",
     "quantize_4bit",

@@ -12,7 +12,8 @@ from libbnb.functional._checks import FP8, block_length, quant_type_number
 __all__ = ["dequantize_fp8", "quantize_fp8"]
 
 
-def _dtype_of(quant_type: str) -> str:
+def dtype_of(quant_type: str) -> str:
+    """The name of the dtype that codes of a format have."""
     return quant_type.replace("fp8", "float8")
 
 
@@ -21,7 +22,7 @@ def _row_length(shape: tuple[int, ...]) -> int:
     return max(rows_and_cols(shape, "A")[1], 1)
 
 
-def _format_of(kind: ArrayKind, dtype: Any, quant_type: str) -> int:
+def format_of(kind: ArrayKind, dtype: Any, quant_type: str) -> int:
     """The format of an array of codes: what its dtype says, else what the caller says."""
     name = kind.dtype_name(dtype).replace("float8", "fp8")
     return quant_type_number(name if name in FP8 else quant_type, FP8)
@@ -79,7 +80,7 @@ def quantize_fp8(
         length = block_length(blocksize)
         scale_shape = None
     if out is None:
-        name = _dtype_of(quant_type)
+        name = dtype_of(quant_type)
         out, o = kind.fresh(shape, kind.dtype(name, "quant_type") if kind.has_dtype(name) else kind.uint8, source)
     else:
         o = kind.write(out, "out")
@@ -131,7 +132,7 @@ def dequantize_fp8(
     kind = kind_of(A, "A")
     source, a = kind.read(A, "A")
     shape = tuple(source.shape)
-    number = _format_of(kind, source.dtype, quant_type)
+    number = format_of(kind, source.dtype, quant_type)
     length = _row_length(shape) if blocksize is None else block_length(blocksize)
     scale, s = kind.read(scale, "scale")
     if out is None:

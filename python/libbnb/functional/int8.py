@@ -13,7 +13,8 @@ from libbnb.arrays import Array, ArrayKind, as_matrix, kind_of, rows_and_cols, s
 __all__ = ["int8_double_quant", "int8_mm_dequant", "int8_vectorwise_dequant", "int8_vectorwise_quant"]
 
 
-def _threshold(threshold: Any) -> float:
+def checked_threshold(threshold: Any) -> float:
+    """A threshold as a float of 0 or more, 0 being none."""
     value = float(threshold)
     if not value >= 0.0 or math.isinf(value):
         raise InvalidArgument(f"threshold is {threshold}, must be 0 or more and finite")
@@ -56,7 +57,7 @@ def int8_vectorwise_quant(A: Array, threshold: float = 0.0) -> tuple[Array, Arra
         A is no array.
     """
     kind = kind_of(A, "A")
-    limit = _threshold(threshold)
+    limit = checked_threshold(threshold)
     source, a = kind.read_rows(A, "A")
     shape = tuple(source.shape)
     rows, cols = a[0], a[1]
@@ -136,7 +137,7 @@ def int8_double_quant(
         Something is no array, or not of the library of A.
     """
     kind = kind_of(A, "A")
-    limit = _threshold(threshold)
+    limit = checked_threshold(threshold)
     source, a = kind.read_rows(A, "A")
     shape = tuple(source.shape)
     rows, cols = a[0], a[1]

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: MIT
+"""Gradients of products with quantized weights, and the operators `torch.ops.libbnb` that torch.compile sees.
+
+Importing this module defines the operators; the functions of `libbnb` do so themselves when they need them.
+"""
+
+try:
+    import torch  # noqa: F401  # pyright: ignore[reportUnusedImport]
+except ImportError as error:
+    raise ImportError("libbnb.autograd needs PyTorch: pip install libbnb[torch]") from error
+
+from libbnb.autograd._functions import (
+    MatMul4Bit,
+    MatMul8bitFp,
+    MatMul8bitLt,
+    MatmulLtState,
+    matmul,
+    matmul_4bit,
+)
+
+__all__ = ["MatMul4Bit", "MatMul8bitFp", "MatMul8bitLt", "MatmulLtState", "matmul", "matmul_4bit"]

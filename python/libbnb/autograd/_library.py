@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""How an operator of the namespace `libbnb` becomes known to PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from libbnb._errors import InvalidArgument
+from libbnb.arrays import ArrayKind, kind_of
+
+NAMESPACE = "libbnb"
+FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def define(signature: str, kernel: Callable[..., Any], fake: Callable[..., Any]) -> None:
+    """Defines an operator: its schema, its kernel for all devices, and what it returns for tensors without memory.
+
+    Kernels call functions of `libbnb` that do not come back to operators and see themselves where their tensors are.
+    """
+    name = f"{NAMESPACE}::{signature.partition('(')[0]}"
+    torch.library.define(name, signature[signature.index("(") :])
+    torch.library.impl(name, "default", kernel)
+    torch.library.register_fake(name, fake)
+
+
+def torch_kind(like: torch.Tensor) -> ArrayKind:
+    """The array kind of PyTorch."""
+    return kind_of(like, "A")
+
+
+def require(condition: bool, message: Callable[[], str]) -> None:
+    """Raises InvalidArgument unless a condition holds; torch.compile may assume it from here on."""
+    if not condition:
+        raise InvalidArgument(message())
+
+
+def require_float(tensor: torch.Tensor, name: str) -> None:
+    """A tensor of a dtype that activations may have."""
+    require(tensor.dtype in FLOATS, lambda: f"{name} is {tensor.dtype}, must be float32, float16 or bfloat16")
+
+
+def require_dtype(tensor: torch.Tensor, dtype: torch.dtype, name: str) -> None:
+    """A tensor of one dtype."""
+    require(tensor.dtype == dtype, lambda: f"{name} is {tensor.dtype}, must be {dtype}")
+
+
+def require_bias(bias: torch.Tensor | None, count: int) -> None:
+    """A bias with an element for each output."""
+    if bias is not None:
+        require_float(bias, "bias")
+        require(bias.numel() == count, lambda: f"bias has {bias.numel()} elements, must have {count}")
+
+
+def require_factors(A: torch.Tensor, shape: Any, b_name: str = "B") -> None:
+    """Factors of A @ B^T whose rows are equally long."""
+    require(len(shape) == 2, lambda: f"{b_name} has shape {list(shape)}, must be [N, K]")
+    require(A.dim() > 0, lambda: "A has no dimensions, must have at least 1")
+    require(
+        A.shape[-1] == shape[1],
+        lambda: (
+            f"A has shape {list(A.shape)} and {b_name} {list(shape)}: rows of {A.shape[-1]} and of {shape[1]} elements "
+            f"have no product"
+        ),
+    )
+
+
+def require_out(out: torch.Tensor, shape: Any, dtype: torch.dtype) -> None:
+    """An output as large as the result."""
+    require(tuple(out.shape) == tuple(shape), lambda: f"out has shape {list(out.shape)}, must have {list(shape)}")
+    require(out.dtype == dtype, lambda: f"out is {out.dtype}, must be {dtype}")

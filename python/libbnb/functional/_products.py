@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""What products with quantized weights have in common: shapes, results, and the way to PyTorch's operators."""
+
+from __future__ import annotations
+
+import sys
+from math import prod
+from typing import Any
+
+from libbnb._errors import InvalidArgument
+from libbnb._native import View
+from libbnb.arrays import Array, ArrayKind, as_matrix
+
+
+def compiling() -> bool:
+    """Whether torch.compile is tracing the caller: then only operators will do, and arrays have no memory."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.compiler.is_compiling()
+
+
+def shape_text(shape: Any) -> str:
+    """A shape as error messages show it."""
+    return str(list(shape))
+
+
+def shapes_differ(a: Any, b: Any, why: str) -> InvalidArgument:
+    """The error of a product whose factors do not fit."""
+    return InvalidArgument(f"A has shape {shape_text(a)} and B {shape_text(b)}: {why}")
+
+
+def read_matrix(kind: ArrayKind, array: Array, name: str) -> tuple[Array, View]:
+    """A compact input of two dimensions."""
+    array, view = kind.read(array, name)
+    shape = array.shape
+    if len(shape) != 2:
+        raise InvalidArgument(f"{name} has shape {shape_text(shape)}, must have 2 dimensions")
+    return array, as_matrix(view, shape[0], shape[1])
+
+
+def read_factors(kind: ArrayKind, A: Array, B: Array, b_name: str = "B") -> tuple[Array, View, Array, View]:
+    """The factors of A @ B^T: rows along the last axis of A, and a matrix B with rows of the same length."""
+    A, a = kind.read_rows(A, "A")
+    B, b = read_matrix(kind, B, b_name)
+    if a[1] != b[1]:
+        raise InvalidArgument(
+            f"A has shape {shape_text(A.shape)} and {b_name} {shape_text(B.shape)}: "
+            f"rows of {a[1]} and of {b[1]} elements have no product"
+        )
+    return A, a, B, b
+
+
+def result(kind: ArrayKind, out: Array | None, like: Array, rows: int, cols: int, dtype: Any) -> tuple[Array, View]:
+    """The result of a product with the leading axes of `like`: a new array, or the caller's, as a matrix."""
+    shape = (*like.shape[:-1], cols)
+    if out is None:
+        out, view = kind.fresh(shape, dtype, like)
+        return out, as_matrix(view, rows, cols)
+    view = kind.write(out, "out")
+    given = getattr(out, "shape", None)  # an object that only shows its memory has none
+    if (given is not None and tuple(given) != shape) or view[0] != prod(shape):
+        text = f"{view[0]} elements" if given is None else f"shape {shape_text(given)}"
+        raise InvalidArgument(f"out has {text}, must have shape {shape_text(shape)}")
+    return out, as_matrix(view, rows, cols)
+
+
+def read_optional(kind: ArrayKind, array: Array | None, name: str) -> tuple[Array | None, View | None]:
+    """An input that may be absent."""
+    if array is None:
+        return None, None
+    return kind.read(array, name)

@@ -1,0 +1,425 @@
+# SPDX-License-Identifier: MIT
+"""Products of int8 matrices, and LLM.int8() (arXiv:2208.07339), which keeps outlier columns in full precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from libbnb._errors import InvalidArgument
+from libbnb._native import View, call, lib
+from libbnb.arrays import NUMPY, Array, ArrayKind, as_matrix, kind_of, stream_of
+from libbnb.arrays.dtypes import WORDS, name_of
+from libbnb.functional._products import compiling, read_factors, read_optional, result, shape_text
+from libbnb.functional.int8 import checked_threshold, int8_vectorwise_quant
+from libbnb.matmul_state import MatmulLtState
+
+__all__ = [
+    "batched_igemm",
+    "igemm",
+    "int8_linear_matmul",
+    "int8_mixed_scaled_mm",
+    "int8_scaled_mm",
+    "linear_int8",
+    "matmul",
+]
+
+
+def int8_linear_matmul(A: Array, B: Array, out: Array | None = None, dtype: Any = "int32") -> Array:
+    """The exact product of two int8 matrices: ``A @ B.T`` in int32.
+
+    Parameters
+    ----------
+    A
+        int8, shape (..., K). Rows of a matrix may be apart.
+    B
+        int8, shape (N, K).
+    out
+        Where the product goes: int32, shape (..., N). A new array if None.
+    dtype
+        int32; there is no other.
+
+    Returns
+    -------
+    array
+        int32, shape (..., N).
+
+    Raises
+    ------
+    InvalidArgument
+        Shapes do not fit, K is so large that a sum could overflow, or an argument has a wrong dtype, size or place.
+        Nothing was written.
+    TypeError
+        Something is no array, or not of the library of A.
+    """
+    if name_of(dtype, "dtype") != "int32":
+        raise InvalidArgument(f"int8_linear_matmul: dtype is {dtype!r}, must be int32")
+    kind = kind_of(A, "A")
+    A, a, B, b = read_factors(kind, A, B)
+    out, o = result(kind, out, A, a[0], b[0], kind.int32)
+    call(lib.cgemm_int8, stream_of(kind, A, a), a, b, o)
+    return out
+
+
+def int8_scaled_mm(
+    A: Array,
+    B: Array,
+    row_stats: Array,
+    col_stats: Array,
+    bias: Array | None = None,
+    dtype: Any = None,
+    out: Array | None = None,
+) -> Array:
+    """The product of two int8 matrices, scaled back: ``(A @ B.T) * (row_stats * col_stats) / (127 * 127) + bias``.
+
+    Parameters
+    ----------
+    A
+        int8, shape (..., K): codes of `int8_vectorwise_quant`. Rows of a matrix may be apart.
+    B
+        int8, shape (N, K).
+    row_stats
+        float32, one element per row of A.
+    col_stats
+        float32, one element per row of B.
+    bias
+        float32, float16 or bfloat16, N elements; none if None.
+    dtype
+        Dtype of a new `out`: a float dtype, as a name or an object of the array library; float16 if None.
+    out
+        Where the product goes: a float dtype, shape (..., N). A new array if None.
+
+    Returns
+    -------
+    array
+        Shape (..., N).
+
+    Raises
+    ------
+    InvalidArgument
+        Shapes do not fit, or an argument has a wrong dtype, size or place. Nothing was written.
+    TypeError
+        Something is no array, or not of the library of A.
+    """
+    kind = kind_of(A, "A")
+    A, a, B, b = read_factors(kind, A, B)
+    row_stats, r = kind.read(row_stats, "row_stats")
+    col_stats, c = kind.read(col_stats, "col_stats")
+    bias, added = read_optional(kind, bias, "bias")
+    out, o = result(kind, out, A, a[0], b[0], kind.float16 if dtype is None else kind.dtype(dtype, "dtype"))
+    call(lib.cgemm_int8_scaled, stream_of(kind, A, a), a, b, r, c, added, o)
+    return out
+
+
+def int8_mixed_scaled_mm(
+    A: Array,
+    CA: Array,
+    CB: Array,
+    SCA: Array,
+    SCB: Array,
+    outlier_cols: Array | None = None,
+    bias: Array | None = None,
+    out: Array | None = None,
+) -> tuple[Array, Array | None]:
+    """`int8_scaled_mm` plus the product of the columns of A that hold outliers, which are multiplied as they are.
+
+    Parameters
+    ----------
+    A
+        float32, float16 or bfloat16, shape (..., K): what was quantized.
+    CA, SCA
+        What `int8_vectorwise_quant` made of A: int8 codes of its shape, 0 in outlier columns, and float32, one per row.
+    CB, SCB
+        The same of the weights: int8, shape (N, K), and float32, N elements.
+    outlier_cols
+        int64, in [0, K): the columns with outliers, each once. None means there are none.
+    bias
+        float32, float16 or bfloat16, N elements; none if None.
+    out
+        Where the product goes: the dtype of A, shape (..., N). A new array if None.
+
+    Returns
+    -------
+    out : array
+        Shape (..., N), dtype of A.
+    subA : array or None
+        The outlier columns of A, as training needs them: shape (rows, number of outlier columns); None without
+        `outlier_cols`.
+
+    Raises
+    ------
+    InvalidArgument
+        Shapes do not fit, a column is not one of A's, or an argument has a wrong dtype, size or place. Nothing was
+        written.
+    TypeError
+        Something is no array, or not of the library of A.
+    """
+    kind = kind_of(A, "A")
+    A, a = kind.read_rows(A, "A")
+    CA, ca, CB, cb = read_factors(kind, CA, CB, "CB")
+    if tuple(CA.shape) != tuple(A.shape):
+        raise InvalidArgument(f"CA has shape {shape_text(CA.shape)}, must have that of A, {shape_text(A.shape)}")
+    SCA, sa = kind.read(SCA, "SCA")
+    SCB, sb = kind.read(SCB, "SCB")
+    columns, indices = (None, None) if outlier_cols is None else _read_indices(kind, outlier_cols, a)
+    bias, added = read_optional(kind, bias, "bias")
+    out, o = result(kind, out, A, a[0], cb[0], A.dtype)
+    call(lib.cgemm_int8_mixed, stream_of(kind, A, a), a, ca, cb, sa, sb, indices, added, o)
+    del columns  # until here it kept the memory of its view
+    return out, None if outlier_cols is None else kind.columns(kind.as_rows(A), outlier_cols)
+
+
+def _read_indices(kind: ArrayKind, indices: Array, place: View) -> tuple[Array, View]:
+    """Positions as int64. JAX has them as int32, unless it was told to use 64 bits."""
+    array, view = kind.read(indices, "outlier_cols")
+    if view[6] == WORDS["int32"] and view[5] == place[5]:
+        array, view = NUMPY.read(kind.to_numpy(array).astype(np.int64), "outlier_cols")
+    return array, view
+
+
+def linear_int8(
+    A: Array,
+    CB: Array,
+    SCB: Array,
+    threshold: float = 0.0,
+    bias: Array | None = None,
+    out: Array | None = None,
+) -> Array:
+    """LLM.int8() in one call: A is quantized row by row, multiplied by int8 weights and scaled back.
+
+    Columns of A with an element of at least `threshold` in magnitude are not quantized: they are multiplied as they are
+    by the dequantized weights. Tensors of PyTorch that require grad get gradients for A and bias; torch.compile sees
+    one operator.
+
+    Parameters
+    ----------
+    A
+        float32, float16 or bfloat16, shape (..., K). Rows of a matrix may be apart.
+    CB, SCB
+        Weights of shape (N, K) as `int8_vectorwise_quant` makes them: int8, and float32, N elements.
+    threshold
+        0 or more; 0 means there are no outliers.
+    bias
+        float32, float16 or bfloat16, N elements; none if None.
+    out
+        Where the product goes: the dtype of A, shape (..., N). A new array if None.
+
+    Returns
+    -------
+    array
+        Shape (..., N), of the kind, dtype and device of A.
+
+    Raises
+    ------
+    InvalidArgument
+        Shapes do not fit, or an argument has a wrong dtype, size or place. Nothing was written.
+    TypeError
+        Something is no array, or not of the library of A.
+    """
+    if not compiling():
+        kind = kind_of(A, "A")
+        if not kind.wants_operator(A, bias):
+            return multiply_int8(kind, A, CB, SCB, threshold, bias, out)
+    from libbnb.autograd._functions import linear_int8_by_operator
+
+    return linear_int8_by_operator(A, CB, SCB, threshold, bias, out)
+
+
+def multiply_int8(
+    kind: ArrayKind,
+    A: Array,
+    CB: Array,
+    SCB: Array,
+    threshold: float,
+    bias: Array | None,
+    out: Array | None,
+) -> Array:
+    """`linear_int8` by the C library: no gradients."""
+    limit = checked_threshold(threshold)
+    A, a, CB, b = read_factors(kind, A, CB, "CB")
+    SCB, s = kind.read(SCB, "SCB")
+    bias, added = read_optional(kind, bias, "bias")
+    out, o = result(kind, out, A, a[0], b[0], A.dtype)
+    call(lib.clinear_int8, stream_of(kind, A, a), a, b, s, limit, added, o)
+    return out
+
+
+def matmul(
+    A: Array,
+    B: Array,
+    out: Array | None = None,
+    state: MatmulLtState | None = None,
+    threshold: float = 0.0,
+    bias: Array | None = None,
+) -> Array:
+    """LLM.int8(): the product of a linear layer, ``A @ B.T + bias``, with A and B quantized to int8 row by row.
+
+    Parameters
+    ----------
+    A
+        float32, float16 or bfloat16, shape (..., K).
+    B
+        The weights: a float dtype, shape (N, K). They are quantized into `state`, where the next call finds them; not
+        looked at if `state` has them already and ``state.has_fp16_weights`` is False.
+    out
+        Where the product goes: the dtype of A, shape (..., N). A new array if None.
+    state
+        What lives from call to call; a new one if None.
+    threshold
+        If above 0 it becomes ``state.threshold``: columns of A with an element of that magnitude or more are not
+        quantized.
+    bias
+        float32, float16 or bfloat16, N elements; none if None.
+
+    Returns
+    -------
+    array
+        Shape (..., N), of the kind, dtype and device of A.
+
+    Notes
+    -----
+    For tensors of PyTorch there are gradients of A, B and bias. Where they are wanted and ``state.is_training`` is
+    True, CPUs multiply A as it is by the dequantized weights (`libbnb.autograd.MatMul8bitFp`), as in bitsandbytes.
+
+    Raises
+    ------
+    InvalidArgument
+        Shapes do not fit, or an argument has a wrong dtype, size or place. Nothing was written.
+    TypeError
+        Something is no array, or not of the library of A.
+    """
+    state = MatmulLtState() if state is None else state
+    if threshold > 0.0:
+        state.threshold = threshold
+    if not compiling():
+        kind = kind_of(A, "A")
+        if not kind.wants_operator(A, B, bias):
+            if weights_are_stale(state, B):
+                state.CB, state.SCB, _ = int8_vectorwise_quant(B)
+            return multiply_int8(kind, A, state.CB, state.SCB, state.threshold, bias, out)
+    from libbnb.autograd._functions import matmul_8bit_with_gradients
+
+    return matmul_8bit_with_gradients(A, B, out, bias, state)
+
+
+def weights_are_stale(state: MatmulLtState, B: Array) -> bool:
+    """Whether weights have to be quantized into a state: it has none, or they may have changed since.
+
+    Weights in full precision change from step to step of training; while gradients are accumulated they do not.
+    """
+    if state.CB is None or state.SCB is None:
+        return True
+    return state.has_fp16_weights and state.is_training and getattr(B, "grad", None) is None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Products that are not of linear layers
+
+
+def igemm(
+    A: Array,
+    B: Array,
+    out: Array | None = None,
+    transposed_A: bool = False,
+    transposed_B: bool = False,
+) -> Array:
+    """The exact product of int8 matrices in int32: ``A @ B``.
+
+    Parameters
+    ----------
+    A
+        int8: (M, K), or (batch, M, K).
+    B
+        int8: (K, N), or (batch, K, N) for `batched_igemm`. For A of shape (batch, M, I) and B of shape (batch, M, O) it
+        is ``einsum("bmi,bmo->io")``, the gradient of a linear layer.
+    out
+        Where the product goes: int32. A new array if None.
+    transposed_A, transposed_B
+        Whether the last two axes of A or B are to be exchanged first.
+
+    Returns
+    -------
+    array
+        int32: (M, N), (batch, M, N), or (I, O).
+
+    Raises
+    ------
+    InvalidArgument
+        Shapes do not fit, or an argument has a wrong dtype, size or place. Nothing was written.
+    TypeError
+        Something is no array, or not of the library of A.
+    """
+    kind = kind_of(A, "A")
+    A, B = _oriented(kind, A, "A", transposed_A), _oriented(kind, B, "B", transposed_B)
+    a_shape, b_shape = tuple(A.shape), tuple(B.shape)
+    if len(a_shape) == 3 and len(b_shape) == 3:
+        if a_shape[0] == b_shape[0] and a_shape[2] == b_shape[1]:
+            return batched_igemm(A, B, out)
+        if a_shape[:2] == b_shape[:2]:
+            A, B = kind.swapped(kind.as_rows(A)), kind.as_rows(B)
+        else:
+            raise _no_product(a_shape, b_shape)
+    elif len(b_shape) != 2 or len(a_shape) not in (2, 3) or a_shape[-1] != b_shape[0]:
+        raise _no_product(a_shape, b_shape)
+    return int8_linear_matmul(A, kind.swapped(B), out)
+
+
+def batched_igemm(
+    A: Array,
+    B: Array,
+    out: Array | None = None,
+    transposed_A: bool = False,
+    transposed_B: bool = False,
+) -> Array:
+    """The exact products of two batches of int8 matrices in int32: ``A @ B``, matrix by matrix.
+
+    Parameters
+    ----------
+    A
+        int8, shape (batch, M, K).
+    B
+        int8, shape (batch, K, N).
+    out
+        Where the products go: int32, shape (batch, M, N). A new array if None.
+    transposed_A, transposed_B
+        Whether the last two axes of A or B are to be exchanged first.
+
+    Returns
+    -------
+    array
+        int32, shape (batch, M, N).
+
+    Raises
+    ------
+    InvalidArgument
+        Shapes do not fit, or an argument has a wrong dtype, size or place.
+    TypeError
+        Something is no array, or not of the library of A.
+    """
+    kind = kind_of(A, "A")
+    A, B = _oriented(kind, A, "A", transposed_A), _oriented(kind, B, "B", transposed_B)
+    a_shape, b_shape = tuple(A.shape), tuple(B.shape)
+    if len(a_shape) != 3 or len(b_shape) != 3 or a_shape[0] != b_shape[0] or a_shape[2] != b_shape[1]:
+        raise _no_product(a_shape, b_shape)
+    batch, m, k = a_shape
+    n = b_shape[2]
+    A, a = kind.read(A, "A")
+    B, b = kind.read(kind.swapped(B), "B")
+    out, o = result(kind, out, A, batch * m, n, kind.int32)
+    stream = stream_of(kind, A, a)
+    for i in range(batch):
+        one_a = as_matrix((*a[:4], a[4] + i * m * k, *a[5:]), m, k)
+        one_b = as_matrix((*b[:4], b[4] + i * n * k, *b[5:]), n, k)
+        one_out = (m, n, n, 1, o[4] + 4 * i * m * n, o[5], o[6])
+        call(lib.cgemm_int8, stream, one_a, one_b, one_out)
+    return out
+
+
+def _oriented(kind: ArrayKind, array: Array, name: str, transposed: bool) -> Array:
+    array = kind.accept(array, name)
+    return kind.swapped(array) if transposed else array
+
+
+def _no_product(a: tuple[int, ...], b: tuple[int, ...]) -> InvalidArgument:
+    return InvalidArgument(f"A has shape {shape_text(a)} and B {shape_text(b)}: A @ B does not exist")
