@@ -115,6 +115,10 @@ class ArrayKind(ABC):
         """The array with its last two axes exchanged, without a copy where possible."""
         return array.swapaxes(-1, -2)
 
+    def is_transposed(self, array: Array) -> bool:
+        """Whether a matrix is known to be compact and row-major once its axes are exchanged, and not as it is."""
+        return False
+
     def columns(self, array: Array, indices: Array) -> Array:
         """A new array of the columns of a matrix at some positions."""
         return array[:, indices]

@@ -90,6 +90,10 @@ class NumpyKind(ArrayKind):
     def swapped(self, array: Array) -> Array:
         return self.convert(array, "array").swapaxes(-1, -2)
 
+    def is_transposed(self, array: Array) -> bool:
+        flags = array.flags
+        return array.ndim == 2 and flags.f_contiguous and not flags.c_contiguous
+
     def columns(self, array: Array, indices: Array) -> Array:
         return self.convert(array, "array")[:, self.convert(indices, "indices")]
 

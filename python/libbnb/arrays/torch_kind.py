@@ -134,6 +134,9 @@ class TorchKind(ArrayKind):
     def indices(self, mask: Array) -> Array:
         return mask.nonzero().flatten()
 
+    def is_transposed(self, array: Array) -> bool:
+        return array.dim() == 2 and not array.is_contiguous() and array.t().is_contiguous()
+
     def wants_operator(self, *arrays: Array | None) -> bool:
         grad = self._grad_enabled()
         for array in arrays:

@@ -36,13 +36,16 @@ from libbnb.functional.int8_products import (
     matmul,
 )
 from libbnb.functional.optimizer import gradient_norm, optimizer_update_8bit_blockwise, optimizer_update_32bit
+from libbnb.functional.sparse import COOSparseTensor, coo_zeros, spmm_coo, spmm_coo_very_sparse
 from libbnb.matmul_state import MatmulLtState
 from libbnb.quant_state import QuantState
 
 __all__ = [
+    "COOSparseTensor",
     "MatmulLtState",
     "QuantState",
     "batched_igemm",
+    "coo_zeros",
     "create_dynamic_map",
     "create_fp8_map",
     "create_linear_map",
@@ -74,4 +77,6 @@ __all__ = [
     "quantize_fp4",
     "quantize_fp8",
     "quantize_nf4",
+    "spmm_coo",
+    "spmm_coo_very_sparse",
 ]

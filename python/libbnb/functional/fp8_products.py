@@ -74,7 +74,7 @@ def multiply_fp8(
     quant_type: str,
 ) -> Array:
     """`matmul_fp8` by the C library: no gradients."""
-    A, a, B, b = read_factors(kind, A, B)
+    A, a, B, b = read_factors(kind, A, B, strided=False)
     number = format_of(kind, B.dtype, quant_type)
     length = max(b[1], 1) if blocksize is None else block_length(blocksize)
     scale, s = kind.read(scale, "scale")

@@ -133,7 +133,7 @@ def int8_mixed_scaled_mm(
     CB, SCB
         The same of the weights: int8, shape (N, K), and float32, N elements.
     outlier_cols
-        int64, in [0, K): the columns with outliers, each once. None means there are none.
+        int64, in [0, K), ascending: the columns with outliers. None means there are none.
     bias
         float32, float16 or bfloat16, N elements; none if None.
     out
@@ -157,7 +157,7 @@ def int8_mixed_scaled_mm(
     """
     kind = kind_of(A, "A")
     A, a = kind.read_rows(A, "A")
-    CA, ca, CB, cb = read_factors(kind, CA, CB, "CB")
+    CA, ca, CB, cb = read_factors(kind, CA, CB, ("CA", "CB"))
     if tuple(CA.shape) != tuple(A.shape):
         raise InvalidArgument(f"CA has shape {shape_text(CA.shape)}, must have that of A, {shape_text(A.shape)}")
     SCA, sa = kind.read(SCA, "SCA")
@@ -237,7 +237,7 @@ def multiply_int8(
 ) -> Array:
     """`linear_int8` by the C library: no gradients."""
     limit = checked_threshold(threshold)
-    A, a, CB, b = read_factors(kind, A, CB, "CB")
+    A, a, CB, b = read_factors(kind, A, CB, ("A", "CB"))
     SCB, s = kind.read(SCB, "SCB")
     bias, added = read_optional(kind, bias, "bias")
     out, o = result(kind, out, A, a[0], b[0], A.dtype)
