@@ -52,4 +52,5 @@ class MatmulLtState:
 
     def reset_grads(self) -> None:
         """Forgets the quantized weights."""
-        self.CB = self.SB = self.SCB = self.SBt = self.CBt = None
+        for name in ("CB", "SB", "SCB", "SBt", "CBt"):
+            setattr(self, name, None)

@@ -9,6 +9,12 @@ try:
 except ImportError as error:
     raise ImportError("libbnb.autograd needs PyTorch: pip install libbnb[torch]") from error
 
+from libbnb.autograd import (  # noqa: F401  (they define the operators)
+    _ops_4bit,  # pyright: ignore[reportUnusedImport]
+    _ops_blockwise,  # pyright: ignore[reportUnusedImport]
+    _ops_fp8,  # pyright: ignore[reportUnusedImport]
+    _ops_int8,  # pyright: ignore[reportUnusedImport]
+)
 from libbnb.autograd._functions import (
     MatMul4Bit,
     MatMul8bitFp,

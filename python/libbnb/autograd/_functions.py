@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from libbnb._errors import InvalidArgument
-from libbnb.autograd import _ops_4bit, _ops_blockwise, _ops_fp8, _ops_int8  # noqa: F401  (they define the operators)
 from libbnb.autograd._library import require_factors, require_out
 from libbnb.autograd._ops_4bit import bias_gradient
 from libbnb.autograd._ops_int8 import input_gradient_int8
 from libbnb.functional import matmul, matmul_4bit
 from libbnb.functional._products import compiling
+from libbnb.functional.blockwise import NESTED_BLOCKSIZE
 from libbnb.functional.fourbit import DEFAULT_BLOCKSIZE
 from libbnb.functional.fourbit_products import format_of, weight_shape
 from libbnb.functional.int8_products import weights_are_stale
@@ -43,13 +43,13 @@ def _finish(product: Tensor, out: Tensor | None) -> Tensor:
 
 def _tensor(array: Any, like: Tensor) -> Tensor | None:
     """A table of a state as a tensor: those that NumPy made are NumPy's in states of any kind."""
-    return torch.from_numpy(array).to(like.device) if isinstance(array, np.ndarray) else array
+    return torch.tensor(array, device=like.device) if isinstance(array, np.ndarray) else array
 
 
 def _scales(state: QuantState, like: Tensor) -> tuple[Tensor, tuple[Tensor | None, Tensor | None, Tensor | None, int]]:
     """The absmax argument of an operator, and the nested ones."""
     if state.state2 is None:
-        return state.absmax, (None, None, None, _ops_4bit.NESTED_BLOCKSIZE)
+        return state.absmax, (None, None, None, NESTED_BLOCKSIZE)
     state2 = state.state2
     code = None if getattr(state2, "standard_code", False) else _tensor(state2.code, like)
     assert state2.blocksize is not None
@@ -247,6 +247,10 @@ class MatMul8bitFp(torch.autograd.Function):
         return grad_A, grad_B, None, grad_bias, None
 
 
+_train: Any = MatMul8bitFp.apply  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+_quantize_and_multiply: Any = MatMul8bitLt.apply  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+
+
 def matmul_8bit_with_gradients(
     A: Tensor, B: Tensor, out: Tensor | None, bias: Tensor | None, state: MatmulLtState
 ) -> Tensor:
@@ -255,9 +259,9 @@ def matmul_8bit_with_gradients(
     learns = wanted and B.requires_grad
     wanted = learns or (wanted and (A.requires_grad or (bias is not None and bias.requires_grad)))
     if wanted and state.is_training and A.device.type in _DEQUANTIZING:
-        return _finish(MatMul8bitFp.apply(A, B, None, bias, state), out)  # pyright: ignore[reportArgumentType]
+        return _finish(_train(A, B, None, bias, state), out)
     if learns:
-        return _finish(MatMul8bitLt.apply(A, B, None, bias, state), out)  # pyright: ignore[reportArgumentType]
+        return _finish(_quantize_and_multiply(A, B, None, bias, state), out)
     _quantize_weights(state, B)
     return linear_int8_by_operator(A, state.CB, state.SCB, state.threshold, bias, out)
 

@@ -12,6 +12,7 @@ from libbnb._errors import InvalidArgument
 from libbnb.arrays import ArrayKind, kind_of
 
 NAMESPACE = "libbnb"
+_library: Any = torch.library  # parts of it have no types
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -21,9 +22,19 @@ def define(signature: str, kernel: Callable[..., Any], fake: Callable[..., Any])
     Kernels call functions of `libbnb` that do not come back to operators and see themselves where their tensors are.
     """
     name = f"{NAMESPACE}::{signature.partition('(')[0]}"
-    torch.library.define(name, signature[signature.index("(") :])
-    torch.library.impl(name, "default", kernel)
-    torch.library.register_fake(name, fake)
+    _library.define(name, signature[signature.index("(") :])
+    _library.impl(name, "default", kernel)
+    _library.register_fake(name, fake)
+
+
+def define_gradients(name: str, keep: Callable[..., None], gradients: Callable[..., Any]) -> None:
+    """Gives an operator its gradients: what is kept of the call, and the gradient of each argument."""
+    _library.register_autograd(f"{NAMESPACE}::{name}", gradients, setup_context=keep)
+
+
+def unknown_length() -> Any:
+    """A length that depends on values: what a fake kernel returns in its place."""
+    return _library.get_ctx().new_dynamic_size()
 
 
 def torch_kind(like: torch.Tensor) -> ArrayKind:

@@ -21,6 +21,7 @@ from libbnb._native import QUANT_TYPES
 from libbnb.autograd._library import (
     FLOATS,
     define,
+    define_gradients,
     require,
     require_bias,
     require_dtype,
@@ -260,7 +261,7 @@ def bias_gradient(grad: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor
     return grad.reshape(-1, grad.shape[-1]).sum(0, dtype=dtype).reshape(shape)
 
 
-torch.library.register_autograd("libbnb::gemm_4bit", _gradients, setup_context=_keep_for_gradients)
+define_gradients("gemm_4bit", _keep_for_gradients, _gradients)
 
 # ---------------------------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from libbnb import functional
 from libbnb.autograd._library import (
     FLOATS,
     define,
+    define_gradients,
     require,
     require_bias,
     require_dtype,
@@ -147,4 +148,4 @@ def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return grad_A, None, None, grad_bias, None, None
 
 
-torch.library.register_autograd("libbnb::gemm_fp8", _gradients, setup_context=_keep_for_gradients)
+define_gradients("gemm_fp8", _keep_for_gradients, _gradients)

@@ -15,6 +15,7 @@ from libbnb import functional
 from libbnb.autograd._library import (
     FLOATS,
     define,
+    define_gradients,
     require,
     require_bias,
     require_dtype,
@@ -22,6 +23,7 @@ from libbnb.autograd._library import (
     require_float,
     require_out,
     torch_kind,
+    unknown_length,
 )
 from libbnb.autograd._ops_4bit import bias_gradient
 from libbnb.functional.int8_products import multiply_int8
@@ -31,8 +33,7 @@ Tensor = torch.Tensor
 
 def _outlier_cols(A: Tensor) -> Tensor:
     """Column indices of which nobody knows the number before."""
-    count = torch.library.get_ctx().new_dynamic_size()
-    return torch.empty((count,), dtype=torch.int64, device=A.device)
+    return torch.empty((unknown_length(),), dtype=torch.int64, device=A.device)
 
 
 def _rows(A: Tensor) -> int:
@@ -266,4 +267,4 @@ def input_gradient_int8(grad: Tensor, CB: Tensor, SCB: Tensor) -> Tensor:
     return torch.matmul(grad, torch.ops.libbnb.int8_vectorwise_dequant(CB, SCB, grad.dtype))
 
 
-torch.library.register_autograd("libbnb::linear_int8", _gradients, setup_context=_keep_for_gradients)
+define_gradients("linear_int8", _keep_for_gradients, _gradients)

@@ -47,14 +47,14 @@ def read_factors(
     Rows may be apart, those of B only if it is `strided`.
     """
     a_name, b_name = names
-    A, a = kind.read_rows(A, a_name)
-    B, b = read_matrix(kind, B, b_name, strided)
+    left, a = kind.read_rows(A, a_name)
+    right, b = read_matrix(kind, B, b_name, strided)
     if a[1] != b[1]:
         raise InvalidArgument(
-            f"{a_name} has shape {shape_text(A.shape)} and {b_name} {shape_text(B.shape)}: "
+            f"{a_name} has shape {shape_text(left.shape)} and {b_name} {shape_text(right.shape)}: "
             f"rows of {a[1]} and of {b[1]} elements have no product"
         )
-    return A, a, B, b
+    return left, a, right, b
 
 
 def result(kind: ArrayKind, out: Array | None, like: Array, rows: int, cols: int, dtype: Any) -> tuple[Array, View]:

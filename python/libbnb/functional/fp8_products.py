@@ -74,11 +74,11 @@ def multiply_fp8(
     quant_type: str,
 ) -> Array:
     """`matmul_fp8` by the C library: no gradients."""
-    A, a, B, b = read_factors(kind, A, B, strided=False)
-    number = format_of(kind, B.dtype, quant_type)
+    left, a, right, b = read_factors(kind, A, B, strided=False)
+    number = format_of(kind, right.dtype, quant_type)
     length = max(b[1], 1) if blocksize is None else block_length(blocksize)
     scale, s = kind.read(scale, "scale")
     bias, added = read_optional(kind, bias, "bias")
-    out, o = result(kind, out, A, a[0], b[0], A.dtype)
-    call(lib.cgemm_fp8, stream_of(kind, A, a), a, b, s, number, length, added, o)
+    out, o = result(kind, out, left, a[0], b[0], left.dtype)
+    call(lib.cgemm_fp8, stream_of(kind, left, a), a, b, s, number, length, added, o)
     return out

@@ -56,9 +56,10 @@ def int8_linear_matmul(A: Array, B: Array, out: Array | None = None, dtype: Any 
     if name_of(dtype, "dtype") != "int32":
         raise InvalidArgument(f"int8_linear_matmul: dtype is {dtype!r}, must be int32")
     kind = kind_of(A, "A")
-    A, a, B, b = read_factors(kind, A, B)
-    out, o = result(kind, out, A, a[0], b[0], kind.int32)
-    call(lib.cgemm_int8, stream_of(kind, A, a), a, b, o)
+    left, a, right, b = read_factors(kind, A, B)
+    out, o = result(kind, out, left, a[0], b[0], kind.int32)
+    call(lib.cgemm_int8, stream_of(kind, left, a), a, b, o)
+    del right  # until here it kept the memory of its view
     return out
 
 
@@ -103,12 +104,13 @@ def int8_scaled_mm(
         Something is no array, or not of the library of A.
     """
     kind = kind_of(A, "A")
-    A, a, B, b = read_factors(kind, A, B)
+    left, a, right, b = read_factors(kind, A, B)
     row_stats, r = kind.read(row_stats, "row_stats")
     col_stats, c = kind.read(col_stats, "col_stats")
     bias, added = read_optional(kind, bias, "bias")
-    out, o = result(kind, out, A, a[0], b[0], kind.float16 if dtype is None else kind.dtype(dtype, "dtype"))
-    call(lib.cgemm_int8_scaled, stream_of(kind, A, a), a, b, r, c, added, o)
+    out, o = result(kind, out, left, a[0], b[0], kind.float16 if dtype is None else kind.dtype(dtype, "dtype"))
+    call(lib.cgemm_int8_scaled, stream_of(kind, left, a), a, b, r, c, added, o)
+    del right  # until here it kept the memory of its view
     return out
 
 
@@ -156,18 +158,18 @@ def int8_mixed_scaled_mm(
         Something is no array, or not of the library of A.
     """
     kind = kind_of(A, "A")
-    A, a = kind.read_rows(A, "A")
-    CA, ca, CB, cb = read_factors(kind, CA, CB, ("CA", "CB"))
-    if tuple(CA.shape) != tuple(A.shape):
-        raise InvalidArgument(f"CA has shape {shape_text(CA.shape)}, must have that of A, {shape_text(A.shape)}")
-    SCA, sa = kind.read(SCA, "SCA")
-    SCB, sb = kind.read(SCB, "SCB")
+    source, a = kind.read_rows(A, "A")
+    left, ca, right, cb = read_factors(kind, CA, CB, ("CA", "CB"))
+    if tuple(left.shape) != tuple(source.shape):
+        raise InvalidArgument(f"CA has shape {shape_text(left.shape)}, must have that of A, {shape_text(source.shape)}")
+    row_stats, sa = kind.read(SCA, "SCA")
+    col_stats, sb = kind.read(SCB, "SCB")
     columns, indices = (None, None) if outlier_cols is None else _read_indices(kind, outlier_cols, a)
     bias, added = read_optional(kind, bias, "bias")
-    out, o = result(kind, out, A, a[0], cb[0], A.dtype)
-    call(lib.cgemm_int8_mixed, stream_of(kind, A, a), a, ca, cb, sa, sb, indices, added, o)
-    del columns  # until here it kept the memory of its view
-    return out, None if outlier_cols is None else kind.columns(kind.as_rows(A), outlier_cols)
+    out, o = result(kind, out, source, a[0], cb[0], source.dtype)
+    call(lib.cgemm_int8_mixed, stream_of(kind, source, a), a, ca, cb, sa, sb, indices, added, o)
+    del left, right, row_stats, col_stats, columns  # until here they kept the memory of their views
+    return out, None if outlier_cols is None else kind.columns(kind.as_rows(source), outlier_cols)
 
 
 def _read_indices(kind: ArrayKind, indices: Array, place: View) -> tuple[Array, View]:
@@ -237,11 +239,12 @@ def multiply_int8(
 ) -> Array:
     """`linear_int8` by the C library: no gradients."""
     limit = checked_threshold(threshold)
-    A, a, CB, b = read_factors(kind, A, CB, ("A", "CB"))
-    SCB, s = kind.read(SCB, "SCB")
+    left, a, right, b = read_factors(kind, A, CB, ("A", "CB"))
+    stats, s = kind.read(SCB, "SCB")
     bias, added = read_optional(kind, bias, "bias")
-    out, o = result(kind, out, A, a[0], b[0], A.dtype)
-    call(lib.clinear_int8, stream_of(kind, A, a), a, b, s, limit, added, o)
+    out, o = result(kind, out, left, a[0], b[0], left.dtype)
+    call(lib.clinear_int8, stream_of(kind, left, a), a, b, s, limit, added, o)
+    del right, stats  # until here they kept the memory of their views
     return out
 
 
@@ -351,18 +354,18 @@ def igemm(
         Something is no array, or not of the library of A.
     """
     kind = kind_of(A, "A")
-    A, B = _oriented(kind, A, "A", transposed_A), _oriented(kind, B, "B", transposed_B)
-    a_shape, b_shape = tuple(A.shape), tuple(B.shape)
+    left, right = _oriented(kind, A, "A", transposed_A), _oriented(kind, B, "B", transposed_B)
+    a_shape, b_shape = tuple(left.shape), tuple(right.shape)
     if len(a_shape) == 3 and len(b_shape) == 3:
         if a_shape[0] == b_shape[0] and a_shape[2] == b_shape[1]:
-            return batched_igemm(A, B, out)
+            return batched_igemm(left, right, out)
         if a_shape[:2] == b_shape[:2]:
-            A, B = kind.swapped(kind.as_rows(A)), kind.as_rows(B)
+            left, right = kind.swapped(kind.as_rows(left)), kind.as_rows(right)
         else:
             raise _no_product(a_shape, b_shape)
     elif len(b_shape) != 2 or len(a_shape) not in (2, 3) or a_shape[-1] != b_shape[0]:
         raise _no_product(a_shape, b_shape)
-    return int8_linear_matmul(A, kind.swapped(B), out)
+    return int8_linear_matmul(left, kind.swapped(right), out)
 
 
 def batched_igemm(
@@ -398,16 +401,16 @@ def batched_igemm(
         Something is no array, or not of the library of A.
     """
     kind = kind_of(A, "A")
-    A, B = _oriented(kind, A, "A", transposed_A), _oriented(kind, B, "B", transposed_B)
-    a_shape, b_shape = tuple(A.shape), tuple(B.shape)
+    left, right = _oriented(kind, A, "A", transposed_A), _oriented(kind, B, "B", transposed_B)
+    a_shape, b_shape = tuple(left.shape), tuple(right.shape)
     if len(a_shape) != 3 or len(b_shape) != 3 or a_shape[0] != b_shape[0] or a_shape[2] != b_shape[1]:
         raise _no_product(a_shape, b_shape)
     batch, m, k = a_shape
     n = b_shape[2]
-    A, a = kind.read(A, "A")
-    B, b = kind.read(kind.swapped(B), "B")
-    out, o = result(kind, out, A, batch * m, n, kind.int32)
-    stream = stream_of(kind, A, a)
+    left, a = kind.read(left, "A")
+    right, b = kind.read(kind.swapped(right), "B")
+    out, o = result(kind, out, left, batch * m, n, kind.int32)
+    stream = stream_of(kind, left, a)
     for i in range(batch):
         one_a = as_matrix((*a[:4], a[4] + i * m * k, *a[5:]), m, k)
         one_b = as_matrix((*b[:4], b[4] + i * n * k, *b[5:]), n, k)

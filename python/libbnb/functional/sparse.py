@@ -66,15 +66,15 @@ def coo_zeros(rows: int, cols: int, nnz: int, device: Any = None, dtype: Any = "
     -------
     COOSparseTensor
     """
-    rowidx, colidx = (np.zeros(nnz, np.int32) for _ in range(2))
     if device is None:
-        return COOSparseTensor(rows, cols, nnz, rowidx, colidx, np.zeros(nnz, NUMPY.dtype(dtype, "dtype")))
+        places = (np.zeros(nnz, np.int32), np.zeros(nnz, np.int32))
+        return COOSparseTensor(rows, cols, nnz, places[0], places[1], np.zeros(nnz, NUMPY.dtype(dtype, "dtype")))
     import torch
 
     values = torch.zeros(nnz, device=device)
     values = values.to(kind_of(values, "values").dtype(dtype, "dtype"))
-    indices = (torch.from_numpy(array).to(device) for array in (rowidx, colidx))  # pyright: ignore[reportUnknownMemberType]
-    return COOSparseTensor(rows, cols, nnz, *indices, values)
+    rowidx, colidx = (torch.zeros(nnz, dtype=torch.int32, device=device) for _ in range(2))
+    return COOSparseTensor(rows, cols, nnz, rowidx, colidx, values)
 
 
 def spmm_coo(
@@ -130,25 +130,25 @@ def _multiply(
     A: COOSparseTensor, B: Array, out: Array | None, values_scale: Any, col_stats: Array | None, like_values: bool
 ) -> Array:
     kind = kind_of(B, "B")
-    B = kind.accept(B, "B")
-    transposed = kind.is_transposed(B)
-    B, b = read_matrix(kind, kind.swapped(B) if transposed else B, "B", strided=True)
+    dense = kind.accept(B, "B")
+    transposed = kind.is_transposed(dense)
+    dense, b = read_matrix(kind, kind.swapped(dense) if transposed else dense, "B", strided=True)
     k, n = (b[1], b[0]) if transposed else (b[0], b[1])
     if A.cols != k:
         raise InvalidArgument(f"A has shape [{A.rows}, {A.cols}] and B [{k}, {n}]: A @ B does not exist")
     rowidx, r = _read_indices(kind, A.rowidx, "rowidx", b)
     colidx, c = _read_indices(kind, A.colidx, "colidx", b)
     values, v = kind.read(A.values, "values")
-    scale, s = _read_scale(kind, values_scale, B, b)
+    scale, s = _read_scale(kind, values_scale, dense, b)
     col_stats, stats = read_optional(kind, col_stats, "col_stats")
     if out is None:
-        dtypes = (values.dtype, B.dtype) if like_values else (B.dtype, values.dtype)
+        dtypes = (values.dtype, dense.dtype) if like_values else (dense.dtype, values.dtype)
         floats = [dtype for dtype in dtypes if kind.dtype_name(dtype) != "int8"]
-        out, o = kind.fresh((A.rows, n), floats[0] if floats else kind.float32, B)
+        out, o = kind.fresh((A.rows, n), floats[0] if floats else kind.float32, dense)
         o = as_matrix(o, A.rows, n)
     else:
         o = write_matrix(kind, out, (A.rows, n), A.rows, n)
-    call(lib.cgemm_coo, stream_of(kind, B, b), r, c, v, s, b, stats, int(transposed), o)
+    call(lib.cgemm_coo, stream_of(kind, dense, b), r, c, v, s, b, stats, int(transposed), o)
     del rowidx, colidx, scale  # until here they kept the memory of their views
     return out
 
@@ -160,9 +160,9 @@ def _as_coo(A: Any) -> COOSparseTensor:
         if A.dim() != 2 or A.sparse_dim() != 2:
             raise InvalidArgument(f"A has shape {shape_text(A.shape)}, must have 2 dimensions, both sparse")
         indices, values = A._indices(), A._values()
-        return COOSparseTensor(*A.shape, values.shape[0], indices[0], indices[1], values)
+        return COOSparseTensor(A.shape[0], A.shape[1], values.shape[0], indices[0], indices[1], values)
     if all(hasattr(A, name) for name in ("row", "col", "data", "shape")):  # SciPy
-        return COOSparseTensor(*A.shape, len(A.data), A.row, A.col, A.data)
+        return COOSparseTensor(A.shape[0], A.shape[1], len(A.data), A.row, A.col, A.data)
     raise TypeError(
         f"A is a {type(A).__name__}, must be a COOSparseTensor, a sparse COO tensor or a COO array of SciPy"
     )
