@@ -23,6 +23,9 @@ struct Chunk {
   int64_t first, count;
 };
 
+// How many elements before their turn the arrays are asked for.
+constexpr int64_t kAhead = 512;
+
 // What the first half leaves for the second, and what it learned.
 struct Buffers {
   Buffer g, p, first, second, slow, carried;
@@ -151,6 +154,32 @@ class Kernel {
     return Is::kCarries ? lanes.load(buffers_.carried.at(i)) : splat(0.0f);
   }
 
+  // What a later chunk will read. The processor does not fetch it by itself: the halves read a block each in turn, and the
+  // misses are too far apart.
+  struct Ahead {
+    const char *g, *p, *first, *second, *slow;
+    int64_t g_size, p_size;
+
+    BNB_INLINE void ask(int64_t i) const {
+      __builtin_prefetch(g + i * g_size);
+      __builtin_prefetch(p + i * p_size, 1);
+      if (i % kLineBytes != 0) return;
+      __builtin_prefetch(first + i, 1);
+      if constexpr (Is::kSecond) __builtin_prefetch(second + i, 1);
+      if constexpr (Is::kSlow) __builtin_prefetch(slow + i, 1);
+    }
+  };
+  BNB_INLINE Ahead make_ahead(const Chunk &chunk) const {
+    const int64_t next = chunk.first + kAhead, first = next + chunk.count <= args_.n ? next : chunk.first;
+    const int64_t g_size = args_.g_dtype == DType::kF32 ? 4 : 2, p_size = args_.p_dtype == DType::kF32 ? 4 : 2;
+    return {static_cast<const char *>(args_.g) + first * g_size,
+            static_cast<const char *>(args_.p) + first * p_size,
+            reinterpret_cast<const char *>(codes1(first)),
+            Is::kSecond ? reinterpret_cast<const char *>(codes2(first)) : nullptr,
+            Is::kSlow ? reinterpret_cast<const char *>(codes1(args_.n + first)) : nullptr,
+            g_size, p_size};
+  }
+
   // The first half. Leaves new states (old ones of skipped elements), g_ and p_.
   BNB_INLINE void advance_chunk(const Chunk &chunk, const Absmax &absmax, Largest *all) {
     decode(table1_, codes1(chunk.first), chunk.count, absmax.first, buffers_.first);
@@ -159,12 +188,14 @@ class Kernel {
     g_ = as_fp32(args_.g_dtype, args_.g, chunk.first, chunk.count, buffers_.g);
     p_ = as_fp32(args_.p_dtype, args_.p, chunk.first, chunk.count, buffers_.p);
     Largest largest = *all;
+    const Ahead ahead = make_ahead(chunk);
     const Constants c = c_;  // copies, which stores to the buffers cannot change
     const char *const from_g = g_;
     const char *const from_p = p_;
     const bool skips = c.skips();
     const Ints magnitude = splat_bits(kMagnitude);
     for_lanes(chunk.count, [&](int64_t i, auto lanes) {
+      ahead.ask(i);
       const Floats g = lanes.load(from_g + i * 4);
       const States old = states_at(i, lanes);
       States s = old;
