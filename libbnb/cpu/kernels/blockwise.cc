@@ -54,18 +54,14 @@ void quantize(const QuantizeBlockwiseKernelArgs &args, const Nearest &nearest, i
 template <typename Tag>
 void dequantize(const DequantizeBlockwiseArgs &args, int64_t begin, int64_t end) {
   constexpr int64_t kSize = sizeof(typename Tag::Storage);
-  const float *code = static_cast<const float *>(args.code);
+  const CodeTable table = make_code_table(args.code);
   const auto produce = [&](int64_t first_byte, int64_t last_byte, char *where) {
     const uint8_t *p = args.a + first_byte / kSize;
+    prefetch(p + bytes_ahead<1>(last_byte / kSize, args.n), (last_byte - first_byte) / kSize);
     for (BlockParts part(first_byte / kSize, last_byte / kSize, args.blocksize); part.more(); part.next()) {
-      const Floats absmax = splat(args.absmax.at(part.block));
-      int64_t count = part.count();
-      for (; count >= kLanes; count -= kLanes, p += kLanes, where += kLanes * kSize) {
-        store<Tag>(where, mul(gather(code, load_uint8(p)), absmax));
-      }
-      if (count) store_some<Tag>(where, mul(gather(code, load_uint8_some(p, count)), absmax), count);
-      p += count;
-      where += count * kSize;
+      decode_codes<Tag>(table, p, part.count(), splat(args.absmax.at(part.block)), where);
+      p += part.count();
+      where += part.count() * kSize;
     }
   };
   write_output(args.out, args.n * kSize, begin * kSize, end * kSize, produce);

@@ -42,21 +42,7 @@ BNB_INLINE float absmax_of(Ints largest) {
 }
 
 BNB_INLINE void decode(const CodeTable &table, const uint8_t *codes, int64_t count, float absmax, Buffer &out) {
-  constexpr int kVectors = kCodesAtOnce / kLanes;
-  const Floats scale = splat(absmax);
-  Floats x[kVectors];
-  const auto put = [&](int64_t i) {
-    for (int j = 0; j < kVectors; ++j) store<F32>(out.at(i + j * kLanes), mul(x[j], scale));
-  };
-  int64_t i = 0;
-  for (; i + kCodesAtOnce <= count; i += kCodesAtOnce) {
-    look_up_codes(table, codes + i, x);
-    put(i);
-  }
-  if (i < count) {
-    look_up_codes(table, Padded<kCodesAtOnce>(codes + i, count - i).bytes, x);
-    put(i);
-  }
+  decode_codes<F32>(table, codes, count, splat(absmax), out.at(0));
 }
 
 BNB_INLINE void encode(Buffer &states, int64_t count, float absmax, const CodeSearch &search, uint8_t *codes) {

@@ -3,6 +3,7 @@
 //
 //   CodeTable table = make_code_table(code)    fp32 [256] at any address
 //   look_up_codes(table, p, x)                 the values of kCodesAtOnce codes at p -> Floats x[kCodesAtOnce / kLanes]
+//   decode_codes<Tag>(table, p, count, scale, out)   out[i] = value of code p[i] * scale, for count codes
 //   with_nearest(search, body)                 body(nearest), where nearest(Floats) -> Ints, 0 .. 255. Lanes must not be NaN
 //                                              nor beyond 1 + 2^-7 (kernels/blocks.h divides by absmax first)
 #ifndef BNB_CPU_SIMD_CODES_H_
@@ -80,6 +81,25 @@ BNB_INLINE void look_up_codes(const CodeTable &table, const void *p, Floats (&x)
 }
 
 #endif
+
+template <typename Tag>
+BNB_INLINE void decode_codes(const CodeTable &table, const uint8_t *p, int64_t count, Floats scale, char *out) {
+  constexpr int64_t kVectors = kCodesAtOnce / kLanes, kVectorSize = kLanes * int64_t(sizeof(typename Tag::Storage));
+  Floats x[kVectors];
+  for (; count >= kCodesAtOnce; count -= kCodesAtOnce, p += kCodesAtOnce, out += kVectors * kVectorSize) {
+    look_up_codes(table, p, x);
+    for (int64_t j = 0; j < kVectors; ++j) store<Tag>(out + j * kVectorSize, mul(x[j], scale));
+  }
+  if (count == 0) return;
+  look_up_codes(table, Padded<kCodesAtOnce>(p, count).bytes, x);
+  for (int64_t j = 0; j < kVectors && count > 0; ++j, count -= kLanes, out += kVectorSize) {
+    if (count >= kLanes) {
+      store<Tag>(out, mul(x[j], scale));
+    } else {
+      store_some<Tag>(out, mul(x[j], scale), count);
+    }
+  }
+}
 
 // One look-up and one comparison (cpu/code_search.h).
 struct NearestByBucket {
