@@ -5,16 +5,13 @@ bitsandbytes' AdamW8bit, and plots the losses beside each other.
     python examples/python/train_lm.py [--steps 300] [--plot docs/images/optimizers.png]
                                        [--json benchmarks/results/convergence.json]
 
-The text is that of docstrings of Python's standard library. Every run starts from the same weights and sees the same
-batches.
+The model and its text are those of language_model.py. Every run starts from the same weights and sees the same batches.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import importlib.util
-import inspect
 import json
 import sys
 import time
@@ -23,75 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+from language_model import Characters, LanguageModel, loss_on, text
 
 import libbnb.optim
 
-CONTEXT, WIDTH, LAYERS, HEADS, BATCH = 64, 128, 2, 4, 16
-MODULES = (
-    "argparse", "collections", "difflib", "inspect", "logging", "os", "pathlib", "random", "statistics", "subprocess",
-    "textwrap", "threading", "typing", "unittest", "urllib.request", "zipfile",
-)  # fmt: skip
 RATE, WARM_UP = 2e-3, 20
-
-
-def text() -> str:
-    """Docstrings of the standard library, in a fixed order."""
-    found: list[str] = []
-    for name in MODULES:
-        module = importlib.import_module(name)
-        objects = [
-            module,
-            *(
-                value
-                for _, value in sorted(vars(module).items())
-                if inspect.isclass(value) or inspect.isfunction(value)
-            ),
-        ]
-        found += [inspect.getdoc(value) or "" for value in objects if getattr(value, "__module__", name) == name]
-        for value in objects[1:]:
-            members = sorted(vars(value).items()) if inspect.isclass(value) else []
-            found += [inspect.getdoc(member) or "" for _, member in members if inspect.isfunction(member)]
-    return "".join(c for c in "\n\n".join(found) if c == "\n" or " " <= c <= "~")
-
-
-class Block(torch.nn.Module):
-    """Attention to what came before, and a feed-forward network."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.before = torch.nn.LayerNorm(WIDTH)
-        self.between = torch.nn.LayerNorm(WIDTH)
-        self.mix = torch.nn.Linear(WIDTH, 3 * WIDTH)
-        self.out = torch.nn.Linear(WIDTH, WIDTH)
-        self.up = torch.nn.Linear(WIDTH, 4 * WIDTH)
-        self.down = torch.nn.Linear(4 * WIDTH, WIDTH)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        rows, length, _ = x.shape
-        q, k, v = (
-            part.view(rows, length, HEADS, WIDTH // HEADS).transpose(1, 2)
-            for part in self.mix(self.before(x)).chunk(3, dim=-1)
-        )
-        seen = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(rows, length, WIDTH)
-        x = x + self.out(seen)
-        return x + self.down(F.gelu(self.up(self.between(x))))
-
-
-class LanguageModel(torch.nn.Module):
-    """A decoder over characters."""
-
-    def __init__(self, characters: int) -> None:
-        super().__init__()
-        self.tokens = torch.nn.Embedding(characters, WIDTH)
-        self.places = torch.nn.Parameter(0.02 * torch.randn(CONTEXT, WIDTH))
-        self.blocks = torch.nn.Sequential(*(Block() for _ in range(LAYERS)))
-        self.last = torch.nn.LayerNorm(WIDTH)
-        self.head = torch.nn.Linear(WIDTH, characters, bias=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.last(self.blocks(self.tokens(x) + self.places[: x.shape[1]])))
-
 
 Make = Callable[[Any], torch.optim.Optimizer]
 
@@ -138,12 +71,6 @@ def train(make: Make, data: torch.Tensor, characters: int, steps: int) -> dict[s
     return {"losses": losses, "held_out_loss": final, "optimizer_seconds": stepping}
 
 
-def loss_on(model: LanguageModel, data: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    starts = torch.randint(len(data) - CONTEXT - 1, (BATCH,), generator=generator)
-    rows = torch.stack([data[start : start + CONTEXT + 1] for start in starts.tolist()])
-    return F.cross_entropy(model(rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten())
-
-
 def smooth(losses: list[float], over: int = 10) -> list[float]:
     """Means of the last `over` losses."""
     return [sum(losses[max(0, i - over + 1) : i + 1]) / min(i + 1, over) for i in range(len(losses))]
@@ -173,13 +100,12 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     corpus = text()
-    alphabet = sorted(set(corpus))
-    index = {c: i for i, c in enumerate(alphabet)}
-    data = torch.tensor([index[c] for c in corpus])
-    print(f"{len(corpus):,} characters, {len(alphabet)} different ones")
+    characters = Characters(corpus)
+    data = characters.encode(corpus)
+    print(f"{len(corpus):,} characters, {len(characters)} different ones")
     runs: dict[str, dict[str, Any]] = {}
     for name, make in optimizers().items():
-        run = runs[name] = train(make, data, len(alphabet), arguments.steps)
+        run = runs[name] = train(make, data, len(characters), arguments.steps)
         ends = f"last losses {smooth(run['losses'])[-1]:.4f}  held out {run['held_out_loss']:.4f}"
         print(f"{name:24} {ends}  optimizer {run['optimizer_seconds']:.2f} s", flush=True)
     if arguments.plot:

@@ -12,38 +12,26 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, cast
+from typing import Any
 
 from libbnb.checkpoint import dtypes
 from libbnb.checkpoint.reader import TensorInfo
+from libbnb.layer_names import (
+    OUTPUT_EMBEDDINGS,
+    before_layers,
+    is_embedding,
+    is_output_embedding,
+    module_of,
+    nested_configs,
+    reason_to_keep,
+    transformers_skips,
+)
 
-# Patterns on the last part of a module's name: "word_embeddings" of "bert.embeddings.word_embeddings".
-_EMBEDDINGS = (
-    "embed", "embed_in", "embed_tokens", "embed_positions", "*_embed", "*embedding", "*embeddings", "*_emb", "wte",
-    "wpe", "shared", "relative_attention_bias", "relative_attention_bias_table", "pos_embed", "tok_embeddings",
-)  # fmt: skip
-_NORMS = ("*norm", "*norm[0-9]", "ln", "ln_*", "*_ln", "*layernorm*", "*layer_norm*")
-
-# Output embeddings: what `get_output_embeddings()` returns, and transformers leaves alone without being told.
-_OUTPUT_EMBEDDINGS = (
-    "lm_head", "lm_head.decoder", "predictions.decoder", "embed_out", "proj_out", "vocab_projector",
-    "output_projection", "generator_lm_head", "pred_layer.proj", "lm_loss",
-)  # fmt: skip
-
-# Heads of other tasks: small, at the end, and their error goes straight to the answer.
-_HEADS = ("score", "*classifier*", "qa_outputs", "seq_relationship", "*_head", "*_projection")
-_HEAD_FOLDERS = ("classifier", "classification_head", "score")  # of heads with several layers
+__all__ = ["Choice", "choose", "ignore_patterns", "is_conv1d", "is_embedding", "module_of", "skip_modules"]
 
 # Models whose linear layers are transformers' `Conv1D`: stored as [in, out], quantized as [out, in].
 _CONV1D_MODELS = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp_decoder")
 _CONV1D_MODULES = ("c_attn", "q_attn", "c_proj", "c_fc")
-
-# What transformers keeps in float32 (`_keep_in_fp32_modules`), in its notation: see `transformers_skips`.
-_KEPT_BY_MODEL_TYPE = {
-    **dict.fromkeys(("t5", "mt5", "umt5", "udop", "pop2piano"), "wo"),
-    **dict.fromkeys(("deepseek_v32", "glm_moe_dsa"), "indexer.weights_proj"),
-    "blip-2": "qformer",
-}
 
 
 @dataclass(frozen=True)
@@ -68,16 +56,6 @@ class Choice:
     transposed: bool = False
 
 
-def module_of(name: str) -> str:
-    """The module that owns a tensor: "a.b" for "a.b.weight"."""
-    return name.rpartition(".")[0]
-
-
-def is_embedding(name: str) -> bool:
-    """Whether the name is that of an embedding table."""
-    return _matches_last(module_of(name), _EMBEDDINGS)
-
-
 def choose(
     tensors: dict[str, TensorInfo], config: dict[str, Any] | None, include: list[str], exclude: list[str]
 ) -> dict[str, Choice]:
@@ -95,7 +73,7 @@ def choose(
     exclude : list of str
         Globs; what matches is left alone, whatever else holds.
     """
-    configs = _nested_configs(config or {})
+    configs = nested_configs(config or {})
     has_experts = any(".experts." in name for name in tensors)
     return {name: _choose_one(tensor, configs, has_experts, include, exclude) for name, tensor in tensors.items()}
 
@@ -113,83 +91,22 @@ def _choose_one(
     if include:
         chosen = _matches_name(tensor.name, include)
         return Choice(True, transposed=transposed) if chosen else Choice(False, "not included", is_linear=True)
-    reason, is_linear = _reason_by_name(tensor, configs, has_experts)
-    return Choice(not reason, reason, is_linear, transposed and not reason)
-
-
-def _reason_by_name(tensor: TensorInfo, configs: list[dict[str, Any]], has_experts: bool) -> tuple[str, bool]:
-    """Why the name rules leave a float matrix alone ("" if they do not), and whether it may be a Linear's weight."""
-    module = module_of(tensor.name)
     if not tensor.name.endswith(".weight"):
-        return "not the weight of a module", False
-    if is_embedding(tensor.name):
-        return "embedding", False
-    if _matches_last(module, _NORMS):
-        return "norm", False
-    if _is_output_embedding(module):
-        return "output embedding", True
-    if _is_head(module):
-        return "head", True
+        return Choice(False, "not the weight of a module")
     if has_experts and ".experts." in tensor.name:
-        return "expert", False  # transformers 5 holds them as one 3-D tensor, which bitsandbytes does not quantize
-    if has_experts and _matches_last(module, ("gate", "router", "*_router", "*_gate")):
-        return "router", True
-    model_types = {str(config.get("model_type")) for config in configs} & _KEPT_BY_MODEL_TYPE.keys()
-    if transformers_skips(module, [_KEPT_BY_MODEL_TYPE[model_type] for model_type in model_types]):
-        return "kept in float32 by this model", True
-    if _is_vocabulary_sized(tensor, configs):
-        return "as many rows as the vocabulary", True
-    return "", False
-
-
-def _matches_last(module: str, patterns: tuple[str, ...]) -> bool:
-    last = module.rpartition(".")[2].lower()
-    return any(fnmatchcase(last, pattern) for pattern in patterns)
-
-
-def _before_layers(module: str) -> list[str]:
-    """The parts of a name up to the first number: a module that is not in a repeated layer has no number."""
-    parts = module.split(".")
-    return parts[: next((position for position, part in enumerate(parts) if part.isdigit()), len(parts))]
-
-
-def _is_output_embedding(module: str) -> bool:
-    outside = ".".join(_before_layers(module)) == module
-    return outside and any(module == name or module.endswith("." + name) for name in _OUTPUT_EMBEDDINGS)
-
-
-def _is_head(module: str) -> bool:
-    parts = _before_layers(module)
-    outside = ".".join(parts) == module
-    return (outside and _matches_last(module, _HEADS)) or any(part in _HEAD_FOLDERS for part in parts)
+        # transformers 5 holds them as one 3-D tensor, which bitsandbytes does not quantize.
+        return Choice(False, "expert")
+    reason, is_linear = reason_to_keep(module_of(tensor.name), tensor.shape[0], configs, has_experts)
+    return Choice(not reason, reason, is_linear, transposed and not reason)
 
 
 def _matches_name(name: str, patterns: list[str]) -> bool:
     return any(fnmatchcase(name, pattern) or fnmatchcase(module_of(name), pattern) for pattern in patterns)
 
 
-def _nested_configs(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """The config and those inside it (text_config, vision_config, decoder, ...)."""
-    found = [config]
-    for value in config.values():
-        if isinstance(value, dict):
-            found += _nested_configs(cast(dict[str, Any], value))
-    return found
-
-
-def _is_vocabulary_sized(tensor: TensorInfo, configs: list[dict[str, Any]]) -> bool:
-    """A table with one row per token that the names did not reveal; not if other sizes of the model equal it."""
-    for config in configs:
-        vocab_size = config.get("vocab_size")
-        sizes = [value for key, value in config.items() if key != "vocab_size" and isinstance(value, int)]
-        if vocab_size == tensor.shape[0] and vocab_size not in sizes:
-            return True
-    return False
-
-
 def is_conv1d(name: str, config: dict[str, Any] | None) -> bool:
     """Whether the weight is that of a transformers `Conv1D`, stored as [in, out]."""
-    return _is_conv1d(name, _nested_configs(config or {}))
+    return _is_conv1d(name, nested_configs(config or {}))
 
 
 def _is_conv1d(name: str, configs: list[dict[str, Any]]) -> bool:
@@ -201,12 +118,6 @@ def _is_conv1d(name: str, configs: list[dict[str, Any]]) -> bool:
 # Telling transformers
 
 
-def transformers_skips(module: str, patterns: list[str]) -> bool:
-    """Whether transformers leaves a module unquantized for these `llm_int8_skip_modules` (its rule, version 5)."""
-    boundary = r"(?:(?<=\.)|(?=\.|$))"
-    return any(re.match(f"(?:{pattern}){boundary}", module) or module.endswith(pattern) for pattern in patterns)
-
-
 def skip_modules(choices: dict[str, Choice]) -> list[str] | None:
     """`llm_int8_skip_modules` of the quantization config: None where transformers' own default agrees with `choices`.
 
@@ -214,14 +125,14 @@ def skip_modules(choices: dict[str, Choice]) -> list[str] | None:
     embeddings does not contain.
     """
     quantized, kept = _modules(choices)
-    own = [module for module in kept if not _is_output_embedding(module)]
+    own = [module for module in kept if not is_output_embedding(module)]
     if not own:
         return None
 
     def is_clear(pattern: str) -> bool:
         return not any(transformers_skips(module, [pattern]) for module in quantized)
 
-    return sorted({_shortest(module, is_clear) for module in own} | set(filter(is_clear, _OUTPUT_EMBEDDINGS)))
+    return sorted({_shortest(module, is_clear) for module in own} | set(filter(is_clear, OUTPUT_EMBEDDINGS)))
 
 
 def ignore_patterns(choices: dict[str, Choice]) -> list[str]:
@@ -234,7 +145,7 @@ def ignore_patterns(choices: dict[str, Choice]) -> list[str]:
     def is_clear(name: str) -> bool:
         return not any(re.match(pattern(name), module) for module in quantized)
 
-    names = {_shortest(module, is_clear) for module in kept} | set(filter(is_clear, _OUTPUT_EMBEDDINGS))
+    names = {_shortest(module, is_clear) for module in kept} | set(filter(is_clear, OUTPUT_EMBEDDINGS))
     return ["re:" + pattern(name) for name in sorted(names)]
 
 
@@ -250,6 +161,6 @@ def _shortest(module: str, is_clear: Callable[[str], bool]) -> str:
 
     It holds for the model with and without its head, whose names differ in what comes before.
     """
-    parts, before = module.split("."), len(_before_layers(module))
+    parts, before = module.split("."), len(before_layers(module))
     short = ".".join(parts[before - 1 :]) if 0 < before < len(parts) else module
     return short if is_clear(short) else module

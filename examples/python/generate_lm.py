@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: MIT
+"""Trains a small character-level language model, quantizes it, and lets it write: perplexity, text and speed.
+
+    python examples/python/generate_lm.py [--steps 300] [--wide 2048] [--json benchmarks/results/generation.json]
+
+Perplexity is that of held-out text, per character. Speed is that of writing one character after the other with a cache
+of keys and values; it is measured on a wide model with random weights too, because the small one fits into caches.
+bitsandbytes takes part where it is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import logging
+import math
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import by_bitsandbytes
+import torch
+import torch.nn.functional as F
+from language_model import Characters, LanguageModel, loss_on, text
+
+import libbnb
+from libbnb.nn import QuantizationConfig, get_memory_footprint, quantize_model
+
+CONTEXT, HEADS, RATE, WARM_UP = 128, 4, 2e-3, 20
+WIDE_LAYERS, WIDE_HEADS, NEW_CHARACTERS, ROUNDS = 4, 16, 32, 3
+PROMPT = "Return the "
+
+Change = Callable[[LanguageModel], Any]
+
+
+def variants() -> dict[str, Change]:
+    """What is compared: a name, and what makes it of the model."""
+    double = QuantizationConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
+    found: dict[str, Change] = {"dense": lambda model: model}
+    for name, config in {"nf4": "nf4", "nf4, double quant": double, "fp4": "fp4", "int8": "int8", "fp8": "fp8"}.items():
+        found[f"libbnb {name}"] = lambda model, config=config: quantize_model(model, config)
+    for kind in by_bitsandbytes.FORMATS:
+        found[f"bitsandbytes {kind}"] = lambda model, kind=kind: by_bitsandbytes.quantize(model, layers(model), kind)
+    return found
+
+
+def layers(model: LanguageModel) -> list[str]:
+    """The layers that `quantize_model` quantizes: all but the head."""
+    return [name for name, part in model.named_modules() if isinstance(part, torch.nn.Linear) and name != "head"]
+
+
+def train(data: torch.Tensor, characters: int, width: int, depth: int, steps: int) -> LanguageModel:
+    """A model that has learned from a text."""
+    torch.manual_seed(0)
+    model = LanguageModel(characters, width, depth, HEADS, CONTEXT)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.99), weight_decay=0.1)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1.0, (step + 1) / WARM_UP, 1.1 - step / steps)
+    )
+    generator = torch.Generator().manual_seed(1)
+    for step in range(steps):
+        loss = loss_on(model, data, generator, CONTEXT)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if step % 50 == 49:
+            print(f"step {step + 1}: loss {float(loss.detach()):.3f}", flush=True)
+    return model.eval()
+
+
+@torch.no_grad()
+def perplexity(model: LanguageModel, data: torch.Tensor, windows: int) -> float:
+    """e to the mean loss over consecutive windows of a text, per character."""
+    rows = data[: windows * CONTEXT + 1]
+    inputs, targets = rows[:-1].view(-1, CONTEXT), rows[1:].view(-1, CONTEXT)
+    return math.exp(float(F.cross_entropy(model(inputs).float().flatten(0, 1), targets.flatten())))
+
+
+@torch.no_grad()
+def write(model: LanguageModel, prompt: torch.Tensor, count: int) -> tuple[torch.Tensor, float]:
+    """The likeliest continuation, character by character, and how many characters a second it took after the first."""
+    caches = model.new_caches(1)
+    last = model(prompt[None], caches)[:, -1].argmax(-1)
+    written = [last]
+    start = time.perf_counter()
+    for _ in range(count - 1):
+        last = model(last[None], caches)[:, -1].argmax(-1)
+        written.append(last)
+    return torch.cat(written), (count - 1) / (time.perf_counter() - start)
+
+
+def speeds(models: dict[str, LanguageModel], prompt: torch.Tensor) -> dict[str, float]:
+    """Characters a second of each model: medians of rounds in which all take turns."""
+    found: dict[str, list[float]] = {name: [] for name in models}
+    for round_ in range(ROUNDS + 1):
+        for name, model in models.items():
+            _, speed = write(model, prompt, NEW_CHARACTERS)
+            if round_:  # the first is for warming up
+                found[name].append(speed)
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def compare(model: LanguageModel, held_out: torch.Tensor, characters: Characters, windows: int) -> list[dict[str, Any]]:
+    """Perplexity, text and speed of the trained model as it is and quantized."""
+    prompt = characters.encode(PROMPT)
+    changed = {name: change(copy.deepcopy(model)) for name, change in variants().items()}
+    measured = speeds(changed, prompt)
+    rows: list[dict[str, Any]] = []
+    print(f"\n{'float32':24}{'perplexity':>11}{'megabytes':>11}{'characters/s':>14}   what it writes")
+    for name, quantized in changed.items():
+        result = {
+            "variant": name,
+            "perplexity": perplexity(quantized, held_out, windows),
+            "bytes": get_memory_footprint(quantized) if "bitsandbytes" not in name else None,
+            "tokens_per_second": measured[name],
+            "text": PROMPT + characters.decode(write(quantized, prompt, 60)[0]),
+        }
+        rows.append(result)
+        size = f"{result['bytes'] / 1e6:.2f}" if result["bytes"] else ""
+        words = result["text"].replace("\n", " ")
+        print(
+            f"{name:24}{result['perplexity']:11.4f}{size:>11}{result['tokens_per_second']:14.1f}   {words}", flush=True
+        )
+    return rows
+
+
+def compare_wide(width: int, characters: Characters) -> list[dict[str, Any]]:
+    """Speed of a wide model with random weights, in bfloat16."""
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        model = LanguageModel(len(characters), width, WIDE_LAYERS, WIDE_HEADS, CONTEXT).eval().bfloat16()
+    model.to_empty(device="cpu")
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5)
+    prompt = characters.encode(PROMPT)
+    changed = {name: change(copy.deepcopy(model)) for name, change in variants().items()}
+    measured = speeds(changed, prompt)
+    print(f"\n{'bfloat16, width ' + str(width):24}{'megabytes':>11}{'characters/s':>14}{'against dense':>15}")
+    rows: list[dict[str, Any]] = []
+    for name, speed in measured.items():
+        rows.append({
+            "variant": name,
+            "bytes": get_memory_footprint(changed[name]) if "bitsandbytes" not in name else None,
+            "tokens_per_second": speed,
+            "against_dense": speed / measured["dense"],
+        })  # fmt: skip
+        kind = name.removeprefix("libbnb ").partition(",")[0]
+        if name.startswith("libbnb") and f"bitsandbytes {kind}" in measured:
+            rows[-1]["against_bitsandbytes"] = speed / measured[f"bitsandbytes {kind}"]
+        size = f"{rows[-1]['bytes'] / 1e6:.1f}" if rows[-1]["bytes"] else ""
+        print(f"{name:24}{size:>11}{speed:14.1f}{speed / measured['dense']:14.2f}x")
+    return rows
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    found = {
+        "cpu": names[0] if names else platform.machine(),
+        "cores": torch.get_num_threads(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "libbnb": libbnb.__version__,
+        "torch": torch.__version__,
+        "instruction_set": libbnb.info()["isa"],
+    }
+    if "bitsandbytes" in sys.modules:
+        found["bitsandbytes"] = sys.modules["bitsandbytes"].__version__
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument(
+        "--windows", type=int, default=100, help="windows of held-out text that perplexity is taken over"
+    )
+    parser.add_argument("--wide", type=int, default=2048, help="width of the model with random weights; 0: none")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    corpus = text()
+    characters = Characters(corpus)
+    data = characters.encode(corpus)
+    held_out = len(data) // 10
+    print(f"{len(corpus):,} characters, {len(characters)} different ones")
+    model = train(data[:-held_out], len(characters), arguments.width, arguments.layers, arguments.steps)
+    windows = min(arguments.windows, (held_out - 1) // CONTEXT)
+    document: dict[str, Any] = {
+        "date": time.strftime("%Y-%m-%d"),
+        "steps": arguments.steps,
+        "width": arguments.width,
+        "layers": arguments.layers,
+        "rows": compare(model, data[-held_out:], characters, windows),
+    }
+    if arguments.wide:
+        document["wide"] = {"width": arguments.wide, "layers": WIDE_LAYERS, "dtype": "bfloat16"}
+        document["wide"]["rows"] = compare_wide(arguments.wide, characters)
+    document["machine"] = machine()
+    if arguments.json:
+        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: MIT
+"""Help for modules that load quantized weights from state dicts themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class LoadArguments:
+    """The arguments of `torch.nn.Module._load_from_state_dict`."""
+
+    state_dict: dict[str, Any]
+    prefix: str
+    local_metadata: dict[str, Any]
+    strict: bool
+    missing: list[str]
+    unexpected: list[str]
+    errors: list[str]
+
+
+def place(tensor: torch.Tensor, weight: torch.Tensor, arguments: LoadArguments) -> torch.Tensor:
+    """A tensor of a state dict where a weight is: a copy, unless the tensors of the dict are to be used themselves."""
+    tensor = tensor.detach()
+    if not weight.is_meta:
+        moved = tensor.to(weight.device)
+        if moved is not tensor:
+            return moved
+    return tensor if arguments.local_metadata.get("assign_to_params_buffers") else tensor.clone()
+
+
+def load_rest(load: Callable[..., None], arguments: LoadArguments, done: set[str]) -> None:
+    """Loads what is left of a state dict, by the method of the base class."""
+    rest = type(arguments.state_dict)((k, v) for k, v in arguments.state_dict.items() if k not in done)
+    known = set(arguments.missing)
+    load(
+        rest, arguments.prefix, arguments.local_metadata, arguments.strict, arguments.missing, arguments.unexpected,
+        arguments.errors,
+    )  # fmt: skip
+    for key in done - known:
+        if key in arguments.missing:
+            arguments.missing.remove(key)
