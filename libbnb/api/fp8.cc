@@ -1,26 +1,21 @@
 // SPDX-License-Identifier: MIT
 // cquantize_fp8 and cdequantize_fp8.
-#include "api/check.h"
+#include "api/fp8.h"
 
 using namespace bnb;
 using namespace bnb::api;
 
-namespace {
-
-// The codes may come as plain bytes or as the float8 dtype that they are.
-uint32_t check_quant_type(Check &check, bnb_quant_type quant_type) {
+uint32_t bnb::api::check_quant_type_fp8(Check &check, bnb_quant_type quant_type) {
   check.that(quant_type == BNB_FP8_E4M3FN || quant_type == BNB_FP8_E5M2,
              "quant_type is %d, must be BNB_FP8_E4M3FN (3) or BNB_FP8_E5M2 (4)", int(quant_type));
   return bit(DType::kU8) | bit(quant_type == BNB_FP8_E4M3FN ? DType::kF8E4M3FN : DType::kF8E5M2);
 }
 
-}  // namespace
-
 bnb_status cquantize_fp8(const DLTensor *A, bnb_quant_type quant_type, int64_t blocksize, DLTensor *out,
                          DLTensor *scale, void *stream) {
   Check check("cquantize_fp8");
   const View a = check.input("A", A, kFloats);
-  const uint32_t code_dtypes = check_quant_type(check, quant_type);
+  const uint32_t code_dtypes = check_quant_type_fp8(check, quant_type);
   check.blocksize("blocksize", blocksize);
   const View o = check.output("out", out, code_dtypes);
   check.elements("out", o, a.n, "one per element of A");
@@ -33,7 +28,7 @@ bnb_status cquantize_fp8(const DLTensor *A, bnb_quant_type quant_type, int64_t b
 bnb_status cdequantize_fp8(const DLTensor *A, const DLTensor *scale, bnb_quant_type quant_type, int64_t blocksize,
                            DLTensor *out, void *stream) {
   Check check("cdequantize_fp8");
-  const uint32_t code_dtypes = check_quant_type(check, quant_type);
+  const uint32_t code_dtypes = check_quant_type_fp8(check, quant_type);
   const View a = check.input("A", A, code_dtypes);
   check.blocksize("blocksize", blocksize);
   const View scales = check.input("scale", scale, bit(DType::kF32));

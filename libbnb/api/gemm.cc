@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// cgemm_4bit.
+// cgemm_4bit and cgemm_fp8.
 #include "api/absmax.h"
+#include "api/fp8.h"
 #include "api/packed.h"
 
 using namespace bnb;
@@ -20,6 +21,13 @@ void check_product(Check &check, const View &a, const View &out, int64_t *weight
              (long long)out.cols(), (long long)a.cols());
 }
 
+View check_bias(Check &check, const DLTensor *bias, int64_t n) {
+  if (!bias) return {};
+  const View view = check.input("bias", bias, kFloats);
+  if (check.ok()) check.elements("bias", view, n, "one per column of out");
+  return view;
+}
+
 }  // namespace
 
 bnb_status cgemm_4bit(const DLTensor *A, const DLTensor *B, const DLTensor *absmax, const bnb_nested *nested,
@@ -37,13 +45,36 @@ bnb_status cgemm_4bit(const DLTensor *A, const DLTensor *B, const DLTensor *absm
   check_packed(check, "B", packed, weights, n, k);
   if (!check.ok()) return check.finish();
   const AbsmaxView scales = check_absmax(check, "absmax", absmax, nested, block_count(weights, blocksize));
-  View b;
-  if (bias) {
-    b = check.input("bias", bias, kFloats);
-    if (check.ok()) check.elements("bias", b, n, "one per column of out");
-  }
+  const View b = check_bias(check, bias, n);
   return check.run(&Backend::gemm_4bit,
                    {a.dtype, a.data, a.rows(), n, k, a.row_stride, static_cast<const uint8_t *>(packed.data), scales,
+                    quant_type, blocksize, b.dtype, b.data, o.data, o.row_stride},
+                   stream);
+}
+
+bnb_status cgemm_fp8(const DLTensor *A, const DLTensor *B, const DLTensor *scale, bnb_quant_type quant_type,
+                     int64_t blocksize, const DLTensor *bias, DLTensor *out, void *stream) {
+  Check check("cgemm_fp8");
+  const View a = check.input("A", A, kFloats, Layout::kStridedRows);
+  const uint32_t code_dtypes = check_quant_type_fp8(check, quant_type);
+  const View codes = check.input("B", B, code_dtypes);
+  const View o = check.output("out", out, kFloats, Layout::kStridedRows);
+  check.blocksize("blocksize", blocksize);
+  int64_t weights = 0;
+  check_product(check, a, o, &weights);
+  check.rank("B", codes, 2);
+  if (!check.ok()) return check.finish();
+  const int64_t n = o.cols(), k = a.cols();
+  check.that(codes.rows() == n && codes.cols() == k,
+             "B has shape [%lld, %lld], must have [%lld, %lld]: a row per column of out, a column per column of A",
+             (long long)codes.rows(), (long long)codes.cols(), (long long)n, (long long)k);
+  const View s = check.input("scale", scale, bit(DType::kF32));
+  if (check.ok()) check.elements("scale", s, block_count(weights, blocksize), "one per block");
+  AbsmaxView scales;
+  scales.absmax = s.data;
+  const View b = check_bias(check, bias, n);
+  return check.run(&Backend::gemm_fp8,
+                   {a.dtype, a.data, a.rows(), n, k, a.row_stride, static_cast<const uint8_t *>(codes.data), scales,
                     quant_type, blocksize, b.dtype, b.data, o.data, o.row_stride},
                    stream);
 }

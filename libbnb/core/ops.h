@@ -132,17 +132,64 @@ struct DequantizeInt8MmArgs {
   void *out;              // [rows, cols]
 };
 
-struct Gemm4bitArgs {
+// A product with weights that are codes with a scale per block, whatever the format.
+struct GemmArgs {
   DType dtype;                   // of a and out: a float dtype
   const void *a;                 // [m, k], row i starts at element i * a_stride
   int64_t m, n, k, a_stride;
-  const uint8_t *b;              // codes of [n, k], packed regardless of rows: (n * k + 1) / 2 bytes
-  AbsmaxView absmax;             // of blocks of [n, k], regardless of rows
+  const uint8_t *b;              // codes of [n, k], without gaps between rows: 4-bit ones in (n * k + 1) / 2 bytes
+  AbsmaxView scales;             // of blocks of [n, k], regardless of rows
   bnb_quant_type quant_type;
-  int64_t blocksize;             // even
+  int64_t blocksize;             // even for 4-bit codes
   DType bias_dtype;              // a float dtype
   const void *bias;              // [n] or NULL
   void *out;                     // [m, n], row i starts at element i * out_stride
+  int64_t out_stride;
+};
+
+struct GemmInt8Args {
+  const int8_t *a;                     // [m, k], row i starts at i * a_stride
+  const int8_t *b;                     // [n, k], row i starts at i * b_stride
+  int64_t m, n, k, a_stride, b_stride; // sums of k products fit in int32
+  DType dtype;                         // of out: int32, the sums themselves, or a float dtype
+  const void *row_stats, *col_stats;   // fp32 [m] and [n]; for a float dtype, like all up to out
+  DType bias_dtype;                    // a float dtype
+  const void *bias;                    // [n] or NULL
+  DType x_dtype;                       // a float dtype
+  const void *x;                       // [m, k], row i starts at element i * x_stride: what is multiplied in outlier columns
+  int64_t x_stride, outliers;
+  const void *outlier_cols;            // int64 [outliers]
+  void *out;                           // [m, n], row i starts at element i * out_stride
+  int64_t out_stride;
+};
+
+struct LinearInt8Args {
+  DType dtype;                         // of a and out: a float dtype
+  const void *a;                       // [m, k], row i starts at element i * a_stride
+  const int8_t *b;                     // [n, k], row i starts at i * b_stride
+  int64_t m, n, k, a_stride, b_stride; // sums of k products fit in int32
+  const void *col_stats;               // fp32 [n]
+  float threshold;                     // 0: no outliers
+  DType bias_dtype;                    // a float dtype
+  const void *bias;                    // [n] or NULL
+  void *out;                           // [m, n], row i starts at element i * out_stride
+  int64_t out_stride;
+};
+
+struct GemmCooArgs {
+  const void *rowidx, *colidx;  // int32 [nnz]
+  DType value_dtype;            // a float dtype or int8
+  const void *values;           // [nnz]
+  const void *value_scale;      // fp32 [1] or NULL
+  int64_t nnz, m, n, k;
+  DType b_dtype;          // a float dtype or int8
+  const void *b;          // [k, n], or [n, k] if transposed_b; row i starts at element i * b_stride
+  int64_t b_stride;
+  bool transposed_b;
+  const void *col_stats;  // fp32 [n] or NULL; for int8
+  bool accumulate;        // out += instead of out =
+  DType dtype;            // of out: a float dtype
+  void *out;              // [m, n], row i starts at element i * out_stride
   int64_t out_stride;
 };
 

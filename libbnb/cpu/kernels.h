@@ -39,7 +39,7 @@ struct OptimizerKernelArgs : OptimizerTensor {
   double *sums;                        // measuring: of the squared directions, one per section
 };
 
-struct Gemm4bitKernelArgs : Gemm4bitArgs {
+struct GemmKernelArgs : GemmArgs {
   int64_t unit_columns;  // of out, from the plan
   char *packed;   // the activations as the method packs them, once per call
   char *scratch;  // memory of this thread's own
@@ -54,19 +54,46 @@ struct ProductPlan {
 };
 
 // One way to multiply. A table lists its methods in the order of preference, with a last one that fits everything, and {}.
-struct Gemm4bitMethod {
+struct GemmMethod {
   const char *name;
-  bool (*fits)(const Gemm4bitArgs &);
-  ProductPlan (*plan)(const Gemm4bitArgs &, int threads);
-  void (*pack)(const Gemm4bitKernelArgs &, int64_t begin, int64_t end);  // NULL: nothing to pack
-  void (*multiply)(const Gemm4bitKernelArgs &, int64_t begin, int64_t end);
+  bool (*fits)(const GemmArgs &);
+  ProductPlan (*plan)(const GemmArgs &, int threads);
+  void (*pack)(const GemmKernelArgs &, int64_t begin, int64_t end);  // NULL: nothing to pack
+  void (*multiply)(const GemmKernelArgs &, int64_t begin, int64_t end);
 };
+
+struct GemmInt8KernelArgs : GemmInt8Args {
+  int64_t unit_columns;
+  char *packed, *scratch;
+};
+
+struct GemmInt8Method {
+  const char *name;
+  bool (*fits)(const GemmInt8Args &);
+  ProductPlan (*plan)(const GemmInt8Args &, int threads);
+  void (*pack)(const GemmInt8KernelArgs &, int64_t begin, int64_t end);
+  void (*multiply)(const GemmInt8KernelArgs &, int64_t begin, int64_t end);
+};
+
+// A sparse product, the values of each row of S one behind the other.
+struct GemmCooKernelArgs : GemmCooArgs {
+  const int64_t *row_starts;  // [m + 1]
+  const int32_t *columns;     // [nnz]: rows of b; or of its columns in the order of used_columns, if transposed_b
+  const float *factors;       // [nnz]: values, scaled
+  const int32_t *used_columns;  // transposed_b: [used] the columns of b that the product needs
+  int64_t used;
+  int64_t unit_rows;  // rows of out in a unit, which has kCooColumns columns; units run along rows of out
+  float *scratch;     // transposed_b: [used, kCooColumns], of this thread's own
+};
+constexpr int64_t kCooColumns = 64;
 
 struct Kernels {
 #define BNB_KERNEL(kernel, Args, units) void (*kernel)(const Args &, int64_t begin, int64_t end);
 #include "cpu/kernels.inc"
 #undef BNB_KERNEL
-  const Gemm4bitMethod *gemm_4bit;
+#define BNB_PRODUCT(product, Method, methods) const Method *product;
+#include "cpu/products.inc"
+#undef BNB_PRODUCT
 };
 
 }  // namespace bnb::cpu

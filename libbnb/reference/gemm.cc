@@ -1,31 +1,38 @@
 // SPDX-License-Identifier: MIT
 // Products with quantized weights, written to be read: sums in float64, rounded to fp32 and then to the output's dtype.
 #include "formats/fp4.h"
+#include "formats/fp8.h"
 #include "formats/nf4.h"
 #include "reference/reference.h"
 
 namespace bnb::reference {
 namespace {
 
-using cpu::Gemm4bitKernelArgs;
+using cpu::GemmKernelArgs;
 
-// Element i of the weights as cdequantize_4bit gives it in fp32.
-float weight(const Gemm4bitArgs &args, int64_t i) {
-  const uint8_t code = i % 2 ? args.b[i / 2] & 15 : args.b[i / 2] >> 4;
-  const float value = args.quant_type == BNB_NF4 ? formats::nf4::decode(code) : formats::fp4::decode(code);
-  return value * args.absmax.at(i / args.blocksize);
+float code_value(const GemmArgs &args, int64_t i) {
+  const auto nibble = [&] { return uint8_t(i % 2 ? args.b[i / 2] & 15 : args.b[i / 2] >> 4); };
+  switch (args.quant_type) {
+    case BNB_FP4: return formats::fp4::decode(nibble());
+    case BNB_NF4: return formats::nf4::decode(nibble());
+    case BNB_FP8_E4M3FN: return formats::fp8::decode<formats::fp8::E4M3FN>(args.b[i]);
+    default: return formats::fp8::decode<formats::fp8::E5M2>(args.b[i]);
+  }
 }
 
-double bias_at(const Gemm4bitArgs &args, int64_t column) {
+// Element i of the weights as dequantizing gives it in fp32.
+float weight(const GemmArgs &args, int64_t i) { return code_value(args, i) * args.scales.at(i / args.blocksize); }
+
+double bias_at(const GemmArgs &args, int64_t column) {
   double value = 0.0;
   if (!args.bias) return value;
   with_float(args.bias_dtype, [&](auto tag) { value = double(load_float<decltype(tag)>(args.bias, column)); });
   return value;
 }
 
-bool any_shape(const Gemm4bitArgs &) { return true; }
+bool any_shape(const GemmArgs &) { return true; }
 
-void gemm_4bit(const Gemm4bitKernelArgs &args, int64_t begin, int64_t end) {
+void multiply(const GemmKernelArgs &args, int64_t begin, int64_t end) {
   with_float(args.dtype, [&](auto tag) {
     using Tag = decltype(tag);
     for (int64_t unit = begin; unit < end; ++unit) {
@@ -39,7 +46,7 @@ void gemm_4bit(const Gemm4bitKernelArgs &args, int64_t begin, int64_t end) {
   });
 }
 
-cpu::ProductPlan plan(const Gemm4bitArgs &args, int) {
+cpu::ProductPlan plan(const GemmArgs &args, int) {
   cpu::ProductPlan plan{};
   plan.units = args.m * args.n;
   plan.unit_cost = args.k;
@@ -48,6 +55,7 @@ cpu::ProductPlan plan(const Gemm4bitArgs &args, int) {
 
 }  // namespace
 
-const cpu::Gemm4bitMethod kGemm4bitMethods[] = {{"plain", any_shape, plan, nullptr, gemm_4bit}, {}};
+const cpu::GemmMethod kGemm4bitMethods[] = {{"plain", any_shape, plan, nullptr, multiply}, {}};
+const cpu::GemmMethod kGemmFp8Methods[] = {{"plain", any_shape, plan, nullptr, multiply}, {}};
 
 }  // namespace bnb::reference

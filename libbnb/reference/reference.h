@@ -8,6 +8,7 @@
 namespace bnb::reference {
 
 using cpu::AbsmaxArgs;
+using cpu::GemmCooKernelArgs;
 using cpu::OptimizerKernelArgs;
 using cpu::QuantizeBlockwiseKernelArgs;
 using cpu::SumSquaresArgs;
@@ -15,7 +16,9 @@ using cpu::SumSquaresArgs;
 #define BNB_KERNEL(kernel, Args, units) void kernel(const Args &, int64_t begin, int64_t end);
 #include "cpu/kernels.inc"
 #undef BNB_KERNEL
-extern const cpu::Gemm4bitMethod kGemm4bitMethods[];
+#define BNB_PRODUCT(product, Method, methods) extern const cpu::Method methods[];
+#include "cpu/products.inc"
+#undef BNB_PRODUCT
 
 }  // namespace bnb::reference
 

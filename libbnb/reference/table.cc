@@ -9,7 +9,9 @@ const cpu::Kernels kKernels = {
 #define BNB_KERNEL(kernel, Args, units) &kernel,
 #include "cpu/kernels.inc"
 #undef BNB_KERNEL
-    kGemm4bitMethods,
+#define BNB_PRODUCT(product, Method, methods) methods,
+#include "cpu/products.inc"
+#undef BNB_PRODUCT
 };
 
 }  // namespace bnb::reference

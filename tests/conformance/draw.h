@@ -13,6 +13,12 @@ using SampleMaker = Sample (*)(Random &random, int64_t limit);
 // The samples that are not in samples.cc.
 Sample sample_gemm_4bit(Random &random, int64_t limit);
 Sample sample_gemm_4bit_nested(Random &random, int64_t limit);
+Sample sample_gemm_fp8(Random &random, int64_t limit);
+Sample sample_gemm_int8(Random &random, int64_t limit);
+Sample sample_gemm_int8_scaled(Random &random, int64_t limit);
+Sample sample_gemm_int8_mixed(Random &random, int64_t limit);
+Sample sample_linear_int8(Random &random, int64_t limit);
+Sample sample_gemm_coo(Random &random, int64_t limit);
 Sample sample_optimizer_32bit(Random &random, int64_t limit);
 Sample sample_optimizer_8bit(Random &random, int64_t limit);
 Sample sample_norms(Random &random, int64_t limit);

@@ -179,12 +179,14 @@ constexpr SampleMaker kMakers[] = {
     quantize_blockwise,     dequantize_blockwise,       quantize_nested,    dequantize_nested, quantize_4bit,
     dequantize_4bit,        dequantize_4bit_nested,     quantize_fp8,       dequantize_fp8,    quantize_int8_vectorwise,
     quantize_int8_double,   dequantize_int8_vectorwise, dequantize_int8_mm, sample_gemm_4bit,  sample_gemm_4bit_nested,
+    sample_gemm_fp8,        sample_gemm_int8,           sample_gemm_int8_scaled, sample_gemm_int8_mixed, sample_linear_int8,
+    sample_gemm_coo,
     sample_optimizer_32bit, sample_optimizer_8bit,      sample_norms};
 
 }  // namespace
 
 bool is_optional(const Tensor &tensor) {
-  for (const char *name : {"outlier_cols", "bias", "unorm_vec", "found_inf", "norms", "total"}) {
+  for (const char *name : {"outlier_cols", "bias", "values_scale", "stats of B", "unorm_vec", "found_inf", "norms", "total"}) {
     if (std::strcmp(tensor.name, name) == 0) return true;
   }
   return false;

@@ -29,6 +29,24 @@ Draw gemm(Random &random, bool nested) {
   return draw;
 }
 
+// A, B, scale, bias, out.
+Draw gemm_fp8(Random &random) {
+  Draw draw(random, "cgemm_fp8", 10, 1);
+  draw.kinds(BNB_FP8_E4M3FN, BNB_FP8_E5M2);
+  draw.sample.uses.strided_rows = true;
+  draw.sample.uses.exact = false;
+  const int64_t M = random.below(6), N = random.below(40), K = random.one_in(2) ? random.below(200) : 64 * random.below(4);
+  if (K > 0 && random.one_in(2)) draw.sample.scalars.blocksize = draw.blocksize = K;
+  const int64_t blocks = ceil_div(N * K, draw.blocksize);
+  const DLDataType bias = draw.any_float();
+  draw.input("A", draw.dtype, {M, K}, draw.floats(draw.dtype, M * K));
+  draw.input("B", kU8, {N, K}, random_bytes(N * K, random));
+  draw.input("scale", kF32, {blocks}, draw.scale_bytes(blocks));
+  draw.input("bias", bias, {N}, draw.floats(bias, N));
+  draw.output("out", draw.dtype, {M, N}, Nan::kAny);
+  return draw;
+}
+
 bnb_optimizer_config config_of(const Scalars &scalars, DLTensor *found_inf) {
   bnb_optimizer_config config{};
   config.optimizer = bnb_optimizer(scalars.kind);
@@ -125,6 +143,14 @@ Sample sample_gemm_4bit_nested(Random &random, int64_t) {
     const bnb_nested nested = nested_of(t, s);
     return cgemm_4bit(t[3], t[4], t[5], s.nested ? &nested : nullptr, bnb_quant_type(s.kind), s.blocksize, t[6], t[7],
                       nullptr);
+  };
+  return draw.sample;
+}
+
+Sample sample_gemm_fp8(Random &random, int64_t) {
+  Draw draw = gemm_fp8(random);
+  draw.sample.call = [](DLTensor *const *t, const Scalars &s) {
+    return cgemm_fp8(t[0], t[1], t[2], bnb_quant_type(s.kind), s.blocksize, t[3], t[4], nullptr);
   };
   return draw.sample;
 }

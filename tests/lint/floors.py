@@ -16,7 +16,7 @@ PUBLIC = ["bnb/"]
 FOUNDATION = [*PUBLIC, "formats/", "core/"]
 
 # The reference fills the kernel table of the CPU, like every instruction set: it sees that and no more of the CPU.
-KERNEL_TABLE = ["cpu/kernels.h", "cpu/kernels.inc"]
+KERNEL_TABLE = ["cpu/kernels.h", "cpu/kernels.inc", "cpu/products.inc"]
 
 # What kernels and their vocabulary compute with: constants, plain structs and tables.
 KERNEL_DATA = [

@@ -10,7 +10,9 @@ namespace bnb::cpu::BNB_ISA {
 #define BNB_KERNEL(kernel, Args, units) void kernel(const Args &args, int64_t begin, int64_t end);
 #include "cpu/kernels.inc"
 #undef BNB_KERNEL
-extern const Gemm4bitMethod kGemm4bitMethods[];
+#define BNB_PRODUCT(product, Method, methods) extern const Method methods[];
+#include "cpu/products.inc"
+#undef BNB_PRODUCT
 
 }  // namespace bnb::cpu::BNB_ISA
 

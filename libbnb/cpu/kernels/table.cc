@@ -20,7 +20,9 @@ const Kernels kKernels = {
 #define BNB_KERNEL(kernel, Args, units) &BNB_KERNELS_OF::kernel,
 #include "cpu/kernels.inc"
 #undef BNB_KERNEL
-    kGemm4bitMethods,
+#define BNB_PRODUCT(product, Method, methods) methods,
+#include "cpu/products.inc"
+#undef BNB_PRODUCT
 };
 
 }  // namespace bnb::cpu::BNB_ISA

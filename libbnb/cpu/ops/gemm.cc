@@ -4,21 +4,22 @@
 #include "cpu/ops/workspace.h"
 
 namespace bnb::cpu {
+namespace {
 
-bnb_status gemm_4bit(const Gemm4bitArgs &args, Queue) {
+bnb_status multiply(const GemmArgs &args, const GemmMethod *Kernels::*product) {
   const Kernels *kernels = active_kernels();
   if (!kernels) return BNB_ERROR_INVALID_ARGUMENT;
   if (args.m == 0 || args.n == 0) return BNB_OK;
-  const Gemm4bitMethod *method = kernels->gemm_4bit;
+  const GemmMethod *method = kernels->*product;
   while (!method->fits(args)) ++method;
   const int threads = bnb_get_num_threads();
   const ProductPlan plan = method->plan(args, threads);
 
-  Gemm4bitKernelArgs shared;
-  static_cast<Gemm4bitArgs &>(shared) = args;
+  GemmKernelArgs shared;
+  static_cast<GemmArgs &>(shared) = args;
   shared.unit_columns = plan.unit_columns;
   const auto with_memory = [&](char *packed, char *scratch) {
-    Gemm4bitKernelArgs own = shared;
+    GemmKernelArgs own = shared;
     own.packed = packed;
     own.scratch = scratch;
     return own;
@@ -30,5 +31,10 @@ bnb_status gemm_4bit(const Gemm4bitArgs &args, Queue) {
         method->multiply(with_memory(packed, scratch), begin, end);
       });
 }
+
+}  // namespace
+
+bnb_status gemm_4bit(const GemmArgs &args, Queue) { return multiply(args, &Kernels::gemm_4bit); }
+bnb_status gemm_fp8(const GemmArgs &args, Queue) { return multiply(args, &Kernels::gemm_fp8); }
 
 }  // namespace bnb::cpu

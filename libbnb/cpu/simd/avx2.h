@@ -204,6 +204,7 @@ template <int N>
 BNB_INLINE Shorts shift_left_shorts(Shorts v) {
   return _mm_slli_epi16(v, N);
 }
+BNB_INLINE Shorts shift_left_shorts_by(Shorts v, int count) { return _mm_sll_epi16(v, _mm_cvtsi32_si128(count)); }
 
 using Bytes = __m256i;
 // What packing leaves in order within each half, in order over both.

@@ -54,6 +54,10 @@ BNB_INLINE Floats look_up(const NibbleFloats &table, Ints v) {
   if constexpr (kNibble < 7) return _mm256_blendv_ps(low, high, from_bits(shift_left<28 - 4 * kNibble>(v)));
 }
 
+BNB_INLINE Ints load_pairs(const void *p) { return _mm256_cvtepi8_epi16(load_16_bytes(p)); }
+BNB_INLINE Ints load_pairs_some(const void *p, int64_t count) { return load_pairs(Padded<16>(p, count).bytes); }
+BNB_INLINE Ints add_pair_products(Ints sums, Ints a, Ints b) { return add_int(sums, _mm256_madd_epi16(a, b)); }
+
 }  // namespace
 }  // namespace bnb::cpu::BNB_ISA
 

@@ -189,6 +189,7 @@ template <int N>
 BNB_INLINE Shorts shift_left_shorts(Shorts v) {
   return _mm256_slli_epi16(v, N);
 }
+BNB_INLINE Shorts shift_left_shorts_by(Shorts v, int count) { return _mm256_sll_epi16(v, _mm_cvtsi32_si128(count)); }
 
 using Bytes = __m512i;
 // What packing leaves in order within each quarter, in order over all.

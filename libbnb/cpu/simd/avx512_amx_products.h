@@ -19,6 +19,8 @@ class TileUnit {
       uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
     } configuration;
     static_assert(sizeof configuration == 64, "what ldtilecfg reads");
+    // gcc believes that only the first eight bytes are read, and need not have stored the others.
+    __asm__ volatile("" : : "r"(&configuration) : "memory");
     _tile_loadconfig(&configuration);
   }
   BNB_INLINE ~TileUnit() { _tile_release(); }
@@ -29,22 +31,19 @@ class TileUnit {
 // See avx512_bf16_products.h. Tiles 0 .. 3 hold sums, 4 and 5 (and 7) weights, 6 and 7 activations.
 template <int kN, int kM, int kRuns>
 BNB_INLINE void multiply_tiles(const TileRun (&runs)[kRuns], int64_t w_stride, int64_t a_stride, int64_t steps, float *c,
-                               int64_t c_stride, bool first) {
+                               bool first) {
   static_assert((kN == 2 && kM == 2) || (kN == 4 && kM == 1), "four sums");
-  const int64_t c_bytes = c_stride * 4;
-  float *c1 = kM == 2 ? c + 16 : c + 16 * c_stride;
-  float *c2 = kM == 2 ? c + 16 * c_stride : c + 32 * c_stride;
-  float *c3 = kM == 2 ? c + 16 * c_stride + 16 : c + 48 * c_stride;
+  float *c1 = c + kTileSums, *c2 = c + 2 * kTileSums, *c3 = c + 3 * kTileSums;
   if (first) {
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
   } else {
-    _tile_loadd(0, c, c_bytes);
-    _tile_loadd(1, c1, c_bytes);
-    _tile_loadd(2, c2, c_bytes);
-    _tile_loadd(3, c3, c_bytes);
+    _tile_loadd(0, c, 64);
+    _tile_loadd(1, c1, 64);
+    _tile_loadd(2, c2, 64);
+    _tile_loadd(3, c3, 64);
   }
   for (const TileRun &run : runs) {
     const char *w = run.w, *a = run.a;
@@ -68,13 +67,15 @@ BNB_INLINE void multiply_tiles(const TileRun (&runs)[kRuns], int64_t w_stride, i
       }
     }
   }
-  _tile_stored(0, c, c_bytes);
-  _tile_stored(1, c1, c_bytes);
-  _tile_stored(2, c2, c_bytes);
-  _tile_stored(3, c3, c_bytes);
+  _tile_stored(0, c, 64);
+  _tile_stored(1, c1, 64);
+  _tile_stored(2, c2, 64);
+  _tile_stored(3, c3, 64);
 }
 
 }  // namespace
 }  // namespace bnb::cpu::BNB_ISA
+
+#include "cpu/simd/avx512_amx_bytes.h"
 
 #endif  // BNB_CPU_SIMD_AVX512_AMX_PRODUCTS_H_

@@ -63,6 +63,14 @@ BNB_INLINE Floats look_up(const NibbleFloats &table, Ints v) {
   return _mm512_permutexvar_ps(v, table.values);
 }
 
+BNB_INLINE Ints load_pairs(const void *p) {
+  return _mm512_cvtepi8_epi16(_mm256_loadu_si256(static_cast<const __m256i *>(p)));
+}
+BNB_INLINE Ints load_pairs_some(const void *p, int64_t count) {
+  return _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8(__mmask32((uint64_t(1) << count) - 1u), p));
+}
+BNB_INLINE Ints add_pair_products(Ints sums, Ints a, Ints b) { return add_int(sums, _mm512_madd_epi16(a, b)); }
+
 }  // namespace
 }  // namespace bnb::cpu::BNB_ISA
 

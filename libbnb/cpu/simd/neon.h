@@ -224,6 +224,7 @@ template <int N>
 BNB_INLINE Shorts shift_left_shorts(Shorts v) {
   return vshlq_n_u16(v, N);
 }
+BNB_INLINE Shorts shift_left_shorts_by(Shorts v, int count) { return vshlq_u16(v, vdupq_n_s16(int16_t(count))); }
 
 struct Bytes {
   uint8x16_t low, high;

@@ -64,6 +64,20 @@ BNB_INLINE Floats look_up(const NibbleFloats &table, Ints v) {
           vreinterpretq_f32_u8(vqtbl4q_u8(table.values, bytes_of(v.high)))};
 }
 
+BNB_INLINE Ints load_pairs(const void *p) {
+  const int8x16_t bytes = vreinterpretq_s8_u8(load_16_bytes(p));
+  return {vreinterpretq_u32_s16(vmovl_s8(vget_low_s8(bytes))), vreinterpretq_u32_s16(vmovl_high_s8(bytes))};
+}
+BNB_INLINE Ints load_pairs_some(const void *p, int64_t count) { return load_pairs(Padded<16>(p, count).bytes); }
+BNB_INLINE uint32x4_t add_pair_products(uint32x4_t sums, uint32x4_t a, uint32x4_t b) {
+  const int16x8_t x = vreinterpretq_s16_u32(a), y = vreinterpretq_s16_u32(b);
+  const int32x4_t pairs = vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(y)), vmull_high_s16(x, y));
+  return vaddq_u32(sums, vreinterpretq_u32_s32(pairs));
+}
+BNB_INLINE Ints add_pair_products(Ints sums, Ints a, Ints b) {
+  return {add_pair_products(sums.low, a.low, b.low), add_pair_products(sums.high, a.high, b.high)};
+}
+
 }  // namespace
 }  // namespace bnb::cpu::BNB_ISA
 

@@ -9,12 +9,21 @@
 //   make_nibble_floats(codebook)    16 fp32 numbers, as bits
 //   look_up<N>(table, v)      lane i is the number of nibble N (0: the lowest) of lane i of the Ints v -> Floats
 //
+//   load_pairs(p)             2 * kLanes int8 -> Ints: two int16 in each lane;  load_pairs_some(p, count): the first `count` of them
+//   add_pair_products(sums, a, b)    lane i is sums + the two products of the int16 in lane i of a and b -> Ints
+//
 //   kTileRows, kTileVectors   rows of weights and vectors of activations whose products the registers hold at once
 //   kFewRows                  rows of activations that one look-up of weights can serve from registers
 //
 // Instruction sets with a dot product of bf16 pairs define BNB_HAS_BF16_PRODUCTS and give (avx512_bf16_products.h has the text):
-//   BF16Lookup                weights as bf16 codes, and their dot product with activations
+//   Pairs                     32 bf16;  dot_pairs(weights, p, sums): sums + the products with the 32 bf16 at p, by pairs
+//   NibblePairs, BytePairs    codebooks of 4 and 8 bits as bf16, and look-ups of a load of codes
+//   BF16Parts and its words   fp32 as one or two parts of bf16
 //   TileUnit, multiply_tiles  products of tiles of 16 x 32 bf16
+// Those with a dot product of bytes define BNB_HAS_BYTE_PRODUCTS and give
+//   load_bytes_some(p, count) the first `count` <= 4 * kLanes bytes, zeros behind them -> Ints
+//   add_byte_products(sums, u, s)    lane i is sums + the four products of uint8 in u and int8 in s -> Ints, modulo 2^32
+// and those with tile registers define BNB_HAS_TILES and give multiply_byte_tiles (avx512_amx_products.h).
 #ifndef BNB_CPU_SIMD_PRODUCTS_H_
 #define BNB_CPU_SIMD_PRODUCTS_H_
 

@@ -42,7 +42,8 @@
 //   fold_halves(v)            kHalfLanes numbers -> as many or half as many Ints, by taking the larger one of two
 //
 // 16-bit lanes, kLanes of them: Shorts; load_int8_shorts(p) sign-extended, load_int8_shorts_some(p, count), splat_shorts(u),
-//   and_shorts or_shorts equal_shorts (a, b): all ones where equal; shift_left_shorts<N>(v)
+//   and_shorts or_shorts equal_shorts (a, b): all ones where equal; shift_left_shorts<N>(v),
+//   shift_left_shorts_by(v, count)
 //   widen_fp16(v)             the lanes as binary16 -> Floats
 //
 // 8-bit lanes, 4 * kLanes of them: Bytes; pack_int8(a, b, c, d), pack_uint8(a, b, c, d): Ints in range -> Bytes in this order

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MIT
+// Products of quantized weights with bf16 and fp16 activations in tiles of 16 x 32 bf16, by AMX or dot products of pairs. SUM.
+//
+// As in gemm_panel.h, but weights are decoded into bf16. Rows of weights become rows of tiles as they come out of the look-up;
+// activations take the order of K that this leaves (avx512_bf16_products.h), in pack_tiles(): for each 16 rows of them,
+// tiles of 16 pairs of elements x 16 rows.
+//
+// fp16 is two parts of bf16 on both sides, high and low: a product is high * high + high * low + low * high.
+//
+// A format is a class with
+//   kGroup, kGroupTiles, Table, table(quant_type)    a load of codes; tiles that it has a row in; what a call needs to know
+//   fits(args)                   whether its decode_row() can do these shapes
+//   scales_wait(args)            whether weights are decoded without their scale, exactly, which the sums then get
+//   decode_row<kParts>(args, table, blocks, row, k0, k1, ahead, to, part_stride)
+//       elements [k0, k1) of a row of weights, zeros up to the next multiple of kGroup; to: its row in its first tile; with two
+//       parts, the low ones go to `part_stride` behind (where scales wait there are none); ahead: codes to what is read next
+#ifndef BNB_CPU_KERNELS_GEMM_TILES_H_
+#define BNB_CPU_KERNELS_GEMM_TILES_H_
+
+#include "cpu/kernels/gemm_methods.h"
+
+namespace bnb::cpu::BNB_ISA {
+namespace {
+
+template <typename Tag>
+constexpr int kParts = Tag::kDType == DType::kF16 ? 2 : 1;
+
+// A unit's activations and weights of a stretch and its sums share a level 2 cache (2 MiB where there is AMX). Short stretches
+// leave the tiles of one product in level 1: tile products alone, of zeros, ran at 2.1 TFLOP/s on one core of a shared Xeon with
+// AMX, at 1.5 with stretches of 1024. Whole products are far below both; what holds them there is not known.
+constexpr int64_t kTilesStretch = 256, kTilesRows = 512;
+template <typename Tag>
+constexpr int64_t kTilesColumns = 512 / kParts<Tag>;
+constexpr int64_t kFewTilesRows = 16, kFewTilesColumns = 64;  // one tile of activations serves four of weights
+
+constexpr int64_t kWeightTileStride = kTilesStretch / 32 * kTileBytes;
+
+template <typename Format>
+BNB_INLINE int64_t tiles_of_row(const GemmArgs &args) {
+  return ceil_div(args.k, Format::kGroup) * Format::kGroupTiles;
+}
+BNB_INLINE int64_t tiles_sum_rows(const GemmArgs &args) {
+  return args.m <= kFewTilesRows ? kFewTilesRows : round_up(smaller(args.m, kTilesRows), 32);
+}
+
+template <typename Format, typename Tag>
+void pack_tiles(const GemmKernelArgs &args, int64_t begin, int64_t end) {
+  constexpr int64_t kGroup = Format::kGroup, kGroupTiles = Format::kGroupTiles;
+  const char *a = static_cast<const char *>(args.a);
+  const int64_t part_bytes = tiles_of_row<Format>(args) * kTileBytes;
+  for (int64_t group = begin; group < end; ++group) {
+    const int64_t rows = smaller(16, args.m - group * 16);
+    char *to = args.packed + group * kParts<Tag> * part_bytes;
+    for (int64_t k = 0; k < round_up(args.k, kGroup); k += 32) {
+      __m512i high[16], low[16];
+      BNB_UNROLL for (int i = 0; i < 16; ++i) {
+        const BF16Parts parts = load_parts<Tag>(a + ((group * 16 + i) * args.a_stride + k) * 2, i < rows ? args.k - k : 0);
+        high[i] = parts.high;
+        low[i] = parts.low;
+      }
+      const int part = int(k % kGroup / 32);
+      interleave_rows<kGroupTiles>(high, part, to);
+      if constexpr (kParts<Tag> == 2) interleave_rows<kGroupTiles>(low, part, to + part_bytes);
+      if (part == kGroupTiles - 1) to += kGroupTiles * kTileBytes;
+    }
+  }
+}
+
+// A stretch of rows [n0, n0 + columns) of weights as tiles; zeros up to the next multiple of `step` rows.
+template <typename Format, typename Tag>
+BNB_INLINE void decode_tiles(const GemmKernelArgs &args, const typename Format::Table &table, int64_t n0, int64_t columns,
+                             int64_t step, int64_t k0, int64_t k1, int64_t part_stride) {
+  const Blocks blocks = blocks_of(args, k0, k1);
+  const int64_t tiles = ceil_div(k1 - k0, Format::kGroup) * Format::kGroupTiles;
+  const int64_t ahead = k1 < args.k ? kTilesStretch : columns * args.k - k0;
+  for (int64_t n = 0; n < round_up(columns, step); ++n) {
+    char *to = args.scratch + n / 16 * kWeightTileStride + n % 16 * 64;
+    if (n < columns) {
+      Format::template decode_row<kParts<Tag>>(args, table, blocks, n0 + n, k0, k1, ahead, to, part_stride);
+      continue;
+    }
+    for (int64_t i = 0; i < tiles; ++i) {
+      store<F32>(to + i * kTileBytes, splat(0.0f));
+      if (kParts<Tag> == 2) store<F32>(to + part_stride + i * kTileBytes, splat(0.0f));
+    }
+  }
+}
+
+// The tiles of a stretch by those of the activations, into c: blocks of kN x kM tiles one behind the other, along columns first.
+template <typename Format, typename Tag, int kN, int kM>
+BNB_INLINE void multiply_stretch(const GemmKernelArgs &args, int64_t m0, int64_t rows, int64_t columns, int64_t k0,
+                                 int64_t tiles, int64_t part_stride, float *c) {
+  const int64_t a_part = tiles_of_row<Format>(args) * kTileBytes, a_stride = kParts<Tag> * a_part;
+  const bool exact = Format::scales_wait(args);
+  for (int64_t m = 0; m < rows; m += 16 * kM) {
+    const char *a = args.packed + (m0 + m) / 16 * a_stride + k0 / 32 * kTileBytes;
+    for (int64_t n = 0; n < columns; n += 16 * kN, c += kN * kM * kTileSums) {
+      const char *w = args.scratch + n / 16 * kWeightTileStride;
+      if constexpr (kParts<Tag> == 1) {
+        const TileRun runs[1] = {{w, a}};
+        multiply_tiles<kN, kM>(runs, kWeightTileStride, a_stride, tiles, c, k0 == 0);
+      } else if (exact) {
+        const TileRun runs[2] = {{w, a}, {w, a + a_part}};
+        multiply_tiles<kN, kM>(runs, kWeightTileStride, a_stride, tiles, c, k0 == 0);
+      } else {
+        const TileRun runs[3] = {{w, a}, {w, a + a_part}, {w + part_stride, a}};
+        multiply_tiles<kN, kM>(runs, kWeightTileStride, a_stride, tiles, c, k0 == 0);
+      }
+    }
+  }
+}
+
+// A unit, in blocks of kN x kM tiles.
+template <typename Format, typename Tag, int kN, int kM>
+BNB_INLINE void multiply_tile_unit(const GemmKernelArgs &args, const typename Format::Table &table, int64_t m0, int64_t n0) {
+  const int64_t columns = smaller(args.unit_columns, args.n - n0), rows = smaller(kTilesRows, args.m - m0);
+  const int64_t part_stride = args.unit_columns / 16 * kWeightTileStride, across = ceil_div(columns, 16 * kN);
+  float *c = reinterpret_cast<float *>(args.scratch + kParts<Tag> * part_stride);
+  for (int64_t k0 = 0; k0 == 0 || k0 < args.k; k0 += kTilesStretch) {
+    const int64_t k1 = smaller(k0 + kTilesStretch, args.k);
+    const int64_t tiles = ceil_div(k1 - k0, Format::kGroup) * Format::kGroupTiles;
+    decode_tiles<Format, Tag>(args, table, n0, columns, 16 * kN, k0, k1, part_stride);
+    multiply_stretch<Format, Tag, kN, kM>(args, m0, rows, columns, k0, tiles, part_stride, c);
+  }
+  const auto at = [&](int64_t n, int64_t m) {
+    const int64_t block = m / (16 * kM) * across + n / (16 * kN);
+    return c + (block * kN * kM + n / 16 % kN * kM + m / 16 % kM) * kTileSums;
+  };
+  write_sums<Tag>(args, at, 16, m0, rows, n0, columns, Format::scales_wait(args));
+}
+
+template <typename Format, typename Tag>
+void multiply_tile_panels(const GemmKernelArgs &args, int64_t begin, int64_t end) {
+  static_assert(kTilesStretch % Format::kGroup == 0, "whole loads");
+  const TileUnit tile_unit;
+  const typename Format::Table table = Format::table(args.quant_type);
+  const Panels panels = cut(args, args.unit_columns, kTilesRows);
+  for (int64_t unit = begin; unit < end; ++unit) {
+    const int64_t n0 = unit % panels.across * args.unit_columns, m0 = unit / panels.across * kTilesRows;
+    if (args.m <= kFewTilesRows) {
+      multiply_tile_unit<Format, Tag, 4, 1>(args, table, m0, n0);
+    } else {
+      multiply_tile_unit<Format, Tag, 2, 2>(args, table, m0, n0);
+    }
+  }
+}
+
+template <typename Format, typename Tag>
+ProductPlan plan_tiles(const GemmArgs &args, int threads) {
+  ProductPlan plan{};
+  const bool few = args.m <= kFewTilesRows;
+  plan.unit_columns = few ? kFewTilesColumns : kTilesColumns<Tag>;
+  while (plan.unit_columns > kFewTilesColumns && cut(args, plan.unit_columns, kTilesRows).count() < 4 * threads) {
+    plan.unit_columns /= 2;
+  }
+  plan.units = cut(args, plan.unit_columns, kTilesRows).count();
+  plan.unit_cost = few ? plan.unit_columns * args.k / 4 : plan.unit_columns * args.k;
+  plan.pack_units = ceil_div(args.m, 16);
+  plan.pack_unit_cost = args.k * 64;
+  plan.packed_bytes = round_up(plan.pack_units, 2) * kParts<Tag> * tiles_of_row<Format>(args) * kTileBytes;
+  plan.scratch_bytes = plan.unit_columns * (kTilesStretch * 2 * kParts<Tag> + tiles_sum_rows(args) * 4);
+  return plan;
+}
+
+template <typename Format, typename Tag>
+bool fits_tiles(const GemmArgs &args) {
+  return args.dtype == Tag::kDType && Format::fits(args);
+}
+
+// This method as a row of a table.
+template <typename Format, typename Tag>
+constexpr GemmMethod tiles(const char *name) {
+  return {name, fits_tiles<Format, Tag>, plan_tiles<Format, Tag>, pack_tiles<Format, Tag>, multiply_tile_panels<Format, Tag>};
+}
+
+}  // namespace
+}  // namespace bnb::cpu::BNB_ISA
+
+#endif  // BNB_CPU_KERNELS_GEMM_TILES_H_
