@@ -18,7 +18,6 @@
  *             cigemmlt_turing_*, cigemmlt_ampere_*), static 8-bit optimizer states (c*_static_8bit_*), stochastic
  *             rounding by a caller's random numbers (cquantize_blockwise_stochastic_*), cgemm_host_fp16, and names
  *             that older releases gave to functions below (c*32bit_g32, c*_8bit_blockwise_fp32 ...).
- *   Later     Functions of the sections marked "not in this version" exist and return BNB_ERROR_UNSUPPORTED.
  *
  * HOW TO READ IT. A family of functions is one argument list and one list of suffixes: BNB_ARGS_<FAMILY>(T) are the
  * arguments for elements of type T, BNB_FLOATS(X, family) stands for family_fp32, family_fp16 and family_bf16. */
@@ -220,17 +219,23 @@ BNB_API bnb_status gemv_4bit_inference_cpu_fp4_bf16(BNB_ARGS_GEMV_4BIT_CPU);
 BNB_API bnb_status gemv_4bit_inference_cpu_nf4_bf16(BNB_ARGS_GEMV_4BIT_CPU);
 
 /* ------------------------------------------------------------------------------------------------------------------
- * Other products: not in this version */
+ * int8 products: cgemm_int8 of bnb.h, with sums in int32 as it has them. `context` is not looked at. */
 
-/* int8 products with int32 sums, column-major as in BLAS. */
+/* C = op(A) op(B), all column-major as in BLAS: op(A) is m x k, op(B) is k x n, C is m x n in int32, without a C to add to. A
+ * matrix is transposed if its flag is set: element (i, j) of op(A) is A[i + j * lda], or A[j + i * lda] transposed. Leading
+ * dimensions are at least a column. The batched one does so for i = 0 .. batchCount - 1 at A + i * strideA, B + i * strideB
+ * and C + i * strideC (elements; strides >= 0; those of C must not let its matrices overlap).
+ * Fastest with A transposed and B not: then both lie along k. */
 #define BNB_ARGS_IGEMM                                                                                         \
   void *context, bool transposeA, bool transposeB, int m, int n, int k, const void *A, const void *B, void *C, \
       int lda, int ldb, int ldc
 BNB_API bnb_status cigemm(BNB_ARGS_IGEMM);
 BNB_API bnb_status cbatched_igemm(BNB_ARGS_IGEMM, long strideA, long strideB, long strideC, int batchCount);
 
-/* C = A^T B, column-major: m = inner dimension, n = tokens, k = output features. These three return what theirs return,
- * whose callers look at it: 0 done, 1 failed, 100 not implemented. */
+/* C = A^T B, column-major: A is m x k, B is m x n, C is k x n; that is C [n, k] = B [n, m] times A [k, m] with rows every ldc, ldb and
+ * lda elements: m = inner dimension, n = tokens, k = output features. C is int32; or int8: sums, times row_scale[i] for
+ * output feature i in the last one, rounded half to even and saturated to -128 .. 127. These three return what theirs
+ * return, whose callers look at it: 0 done, 1 failed. (100, not implemented, does not happen.) */
 #define BNB_ARGS_IGEMMLT                                                                                          \
   void *context, int m, int n, int k, const int8_t *A, const int8_t *B, void *C, const float *row_scale, int lda, \
       int ldb, int ldc, void *stream
@@ -238,10 +243,18 @@ BNB_API int cigemmlt_32(BNB_ARGS_IGEMMLT);
 BNB_API int cigemmlt_8(BNB_ARGS_IGEMMLT);
 BNB_API int cigemmlt_8_rowscale(BNB_ARGS_IGEMMLT);
 
-/* C = A B for a sparse A in coordinate form and a dense B. */
+/* ------------------------------------------------------------------------------------------------------------------
+ * Sparse products: cgemm_coo of bnb.h. Indices outside the matrix are an error. */
+
+/* C = A B for a sparse A [A_rows, A_cols] in coordinate form and a dense B, row-major: B is [A_cols, B_cols], or with transposed_B
+ * [B_cols, A_cols] of which the transpose is meant, rows every ldb elements; C is [A_rows, B_cols], rows every ldc. */
 BNB_API bnb_status cspmm_coo(void *context, const int *A_rowidx, const int *A_colidx, const bnb_fp16 *A_vals, int A_nnz,
                              int A_rows, int A_cols, int B_cols, int ldb, const bnb_fp16 *B, int ldc, bnb_fp16 *C,
                              bool transposed_B);
+
+/* out [rowsA, colsB] += S B for a sparse S of nnz values and a compact B [rowsB, colsB]. An int8 B counts as
+ * B[k, n] * dequant_stats[n] / 127, or as it is if dequant_stats is NULL; the fp16 one does not look at them. Nor are max_count,
+ * max_idx, offset_rowidx and nnz_rows looked at, which tell bitsandbytes how to share out the rows. */
 #define BNB_ARGS_SPMM_COO_NAIVE(T)                                                                                     \
   const int *max_count, const int *max_idx, const int *offset_rowidx, const int *rowidx, const int *colidx,            \
       const bnb_fp16 *values, const T *B, bnb_fp16 *out, const float *dequant_stats, int nnz_rows, int nnz, int rowsA, \

@@ -213,6 +213,55 @@ BNB_API bnb_status cgemm_fp8(const DLTensor *A, const DLTensor *B, const DLTenso
                              int64_t blocksize, const DLTensor *bias, DLTensor *out, void *stream);
 
 /* ------------------------------------------------------------------------------------------------------------------
+ * LLM.int8() products: int8 times int8, summed in int32, exactly. K is at most 131071, the most products of -128 .. 127 whose
+ * sum always fits in int32; more is an error. Rows of int8 matrices, of A and of out may be strided. */
+
+/* out = A @ B^T, all bits of it.  A: int8, [M, K].  B: int8, [N, K].  out: int32, [M, N]. */
+BNB_API bnb_status cgemm_int8(const DLTensor *A, const DLTensor *B, DLTensor *out, void *stream);
+
+/* out[m, n] = (A @ B^T)[m, n] * (row_stats[m] * col_stats[n]) * (1 / (127 * 127)) + bias[n], which is cdequantize_int8_mm of
+ * the product above without a place for it. EXACT: the same bits as those two calls, on every instruction set.
+ * A: int8, [M, K].  B: int8, [N, K].  row_stats: fp32, [M].  col_stats: fp32, [N].  bias: NULL or float dtype, [N].
+ * out: float dtype, [M, N]. */
+BNB_API bnb_status cgemm_int8_scaled(const DLTensor *A, const DLTensor *B, const DLTensor *row_stats,
+                                     const DLTensor *col_stats, const DLTensor *bias, DLTensor *out, void *stream);
+
+/* The product of LLM.int8() with operands that are quantized already: what cgemm_int8_scaled gives for CA and CB, plus
+ * A[:, outlier_cols] @ W[:, outlier_cols]^T, where W = CB * col_stats * (1 / 127) is what cdequantize_int8_vectorwise gives.
+ * A: float dtype, [M, K]; only its outlier columns are read.  CA: int8, [M, K]; its outlier columns are zero if they are not to
+ * count twice.  CB: int8, [N, K].  row_stats: fp32, [M].  col_stats: fp32, [N].  outlier_cols: NULL, or int64, any number of
+ * columns of A, ascending.  bias: NULL or float dtype, [N].  out: float dtype, [M, N].
+ * With J outlier columns, S = |the scaled int8 product| + the sum of |a * w| over them + |bias|, and u as for cgemm_4bit:
+ *   |out - exact|  <=  u * |out| + (J + 8) * 2^-24 * S + 2^-125 * (J + 1) * (1 + max |a|)   (and for out in fp16 + 2^-25)
+ * and without outlier columns it is EXACT. */
+BNB_API bnb_status cgemm_int8_mixed(const DLTensor *A, const DLTensor *CA, const DLTensor *CB, const DLTensor *row_stats,
+                                    const DLTensor *col_stats, const DLTensor *outlier_cols, const DLTensor *bias,
+                                    DLTensor *out, void *stream);
+
+/* The linear layer of LLM.int8() in one call: cquantize_int8_vectorwise of A with threshold and outlier columns, then
+ * cgemm_int8_mixed of the result with these columns. The same bits as those two calls; nothing is kept.
+ * A: float dtype, [M, K].  CB: int8, [N, K].  SCB: fp32, [N], the statistics of its rows.  threshold: >= 0, 0 switches
+ * outliers off.  bias: NULL or float dtype, [N].  out: the dtype of A, [M, N]. */
+BNB_API bnb_status clinear_int8(const DLTensor *A, const DLTensor *CB, const DLTensor *SCB, float threshold,
+                                const DLTensor *bias, DLTensor *out, void *stream);
+
+/* ------------------------------------------------------------------------------------------------------------------
+ * Sparse times dense. */
+
+/* out = S @ B, or S @ B^T if transposed_B is 1, for a sparse S in coordinate form: S[rowidx[i], colidx[i]] = values[i], places in
+ * any order, values of the same place added up. (cspmm_coo is bitsandbytes' name, with its arguments: see bitsandbytes.h.)
+ * rowidx, colidx: int32, [nnz], in 0 .. M - 1 and 0 .. K - 1.  values: float dtype or int8, [nnz].
+ * values_scale: NULL, or fp32, one element: every value is multiplied by it, rounded to fp32 (absmax / 127 for int8 values).
+ * B: float dtype or int8, [K, N], or [N, K] if transposed_B is 1; rows may be strided.
+ * col_stats: NULL, or fp32, [N], for int8 B: B counts as B[k, n] * col_stats[n] * (1 / 127), each product rounded to fp32.
+ * out: float dtype, [M, N], rows may be strided. Rows without values become zeros.
+ * With J values in a row of S, and S and u as for cgemm_4bit:
+ *   |out - exact|  <=  u * |out| + (J + 8) * 2^-24 * S + 2^-125 * (J + 1)   (and for out in fp16 + 2^-25) */
+BNB_API bnb_status cgemm_coo(const DLTensor *rowidx, const DLTensor *colidx, const DLTensor *values,
+                             const DLTensor *values_scale, const DLTensor *B, const DLTensor *col_stats,
+                             int32_t transposed_B, DLTensor *out, void *stream);
+
+/* ------------------------------------------------------------------------------------------------------------------
  * Optimizers: one pass over parameters, gradients and states; states in fp32, or in 8 bits blockwise (arXiv:2110.02861).
  * The formulas are in docs/optimizers.md. A call works through a list of tensors, so that a model of thousands of small
  * ones costs one call; all of it is checked before anything is written. */

@@ -35,8 +35,4 @@ bnb_status as(const char *function, bnb_status status) {
   return fail(status, "%s: %s", function, text);
 }
 
-bnb_status not_in_this_version(const char *function) {
-  return fail(BNB_ERROR_UNSUPPORTED, "%s: this version of libbnb does not implement it", function);
-}
-
 }  // namespace bnb::api

@@ -39,9 +39,6 @@ inline int64_t blocks(int64_t n, int64_t blocksize) { return n > 0 && blocksize 
 // Passes a status on; the text of an error gets `function` in front, the name that the caller knows.
 bnb_status as(const char *function, bnb_status status);
 
-// For functions that have no implementation yet.
-bnb_status not_in_this_version(const char *function);
-
 }  // namespace bnb::api
 
 #endif  // BNB_API_BITSANDBYTES_CALL_H_

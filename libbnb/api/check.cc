@@ -29,7 +29,8 @@ constexpr struct {
   const char *name;
 } kNames[] = {{DType::kF32, "float32"}, {DType::kF16, "float16"}, {DType::kBF16, "bfloat16"},
               {DType::kU8, "uint8"},    {DType::kI8, "int8"},     {DType::kI32, "int32"},
-              {DType::kF8E4M3FN, "float8_e4m3fn"}, {DType::kF8E5M2, "float8_e5m2"}, {DType::kF64, "float64"}};
+              {DType::kF8E4M3FN, "float8_e4m3fn"}, {DType::kF8E5M2, "float8_e5m2"}, {DType::kF64, "float64"},
+              {DType::kI64, "int64"}};
 
 // "float32, float16 or bfloat16"
 void list_dtypes(uint32_t dtypes, char *text, size_t size) {
@@ -241,6 +242,12 @@ bnb_status Check::named(bnb_status status) {
   char text[400];
   std::snprintf(text, sizeof text, "%s", bnb_last_error());
   return fail(status, "%s: %s", function_, text);
+}
+
+View vector_of(Check &check, const char *name, View view, int64_t expected, const char *why) {
+  check.rank(name, view, 1);
+  check.elements(name, view, expected, why);
+  return view;
 }
 
 }  // namespace bnb::api

@@ -95,6 +95,9 @@ class Check {
   int64_t index_ = 0;
 };
 
+// A view that must be a vector of `expected` elements.
+View vector_of(Check &check, const char *name, View view, int64_t expected, const char *why);
+
 }  // namespace bnb::api
 
 #endif  // BNB_API_CHECK_H_

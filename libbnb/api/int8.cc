@@ -7,13 +7,6 @@ using namespace bnb::api;
 
 namespace {
 
-// A vector of one entry per row or column.
-View vector_of(Check &check, const char *name, View view, int64_t expected, const char *why) {
-  check.rank(name, view, 1);
-  check.elements(name, view, expected, why);
-  return view;
-}
-
 // What both quantizers share: A, the outputs by row, the outlier columns.
 QuantizeInt8Args check_rows(Check &check, const DLTensor *A, float threshold, const char *out_name, DLTensor *out,
                             DLTensor *row_stats, DLTensor *outlier_cols) {

@@ -25,7 +25,7 @@ constexpr Row kRows[] = {
     {kDLFloat8_e5m2, 8, DType::kF8E5M2, "float8_e5m2"},
     {kDLFloat, 64, DType::kF64, "float64"},
     {kDLInt, 16, DType::kOther, "int16"},
-    {kDLInt, 64, DType::kOther, "int64"},
+    {kDLInt, 64, DType::kI64, "int64"},
     {kDLUInt, 16, DType::kOther, "uint16"},
     {kDLUInt, 32, DType::kOther, "uint32"},
     {kDLUInt, 64, DType::kOther, "uint64"},

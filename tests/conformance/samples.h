@@ -22,6 +22,7 @@ struct Uses {
   int32_t first = 0, last = -1;  // the values of `kind`, if there are any
   bool threshold = false;
   bool strided_rows = false;  // matrices called A and out
+  bool strided_weights = false;  // and those called B, CA and CB
   bool free_sizes = false;    // inputs of any size, which no other tensor has to agree with
   bool exact = true;          // the same bits on every instruction set
 };

@@ -118,7 +118,9 @@ void HostileCall::mutate_strides(size_t index) {
   const int64_t strides[] = {compact, 0, -1, compact + 1, compact + 13, INT64_MAX, INT64_MIN};
   const int64_t stride = strides[random_.below(int64_t(std::size(strides)))];
   subject.strides[dimension] = stride;
-  const bool matrix = std::strcmp(subject.tensor.name, "A") == 0 || std::strcmp(subject.tensor.name, "out") == 0;
+  const auto called = [&](const char *name) { return std::strcmp(subject.tensor.name, name) == 0; };
+  const bool matrix =
+      called("A") || called("out") || (sample_.uses.strided_weights && (called("B") || called("CA") || called("CB")));
   const bool rows = dimension == 0 && subject.ndim == 2 && sample_.uses.strided_rows && matrix;
   if (passed(index) && stride != compact && !rows && subject.shape[dimension] > 1 && subject.elements() > 0) {
     must_fail("strides are not compact");
