@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ SHAPES = ["4096x4096", "4096x14336", "14336x4096"]  # N x K
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 PEER_ROWS = (1, 16, 512)  # where the slow peers are measured
 GGML_KIND = "Q4_0"
+BITSANDBYTES = ("nf4", "Linear8bitLt", "Linear8bitLt, eval")
 
 
 @dataclass
@@ -82,9 +84,10 @@ def products_int8(case: Case) -> tuple[list[Call], int]:
 
 
 def layers_int8(case: Case) -> tuple[list[Call], int]:
-    layers = int8_layers(bnb_module().Linear8bitLt, case)
+    import libbnb.nn
+
     x = case.activations()
-    return [inference(layer, x) for layer in layers], case.n * case.k
+    return [inference(layer, x) for layer in int8_layers(libbnb.nn.Linear8bitLt, case)], case.n * case.k
 
 
 # name -> (what makes our calls, activations)
@@ -94,13 +97,8 @@ FORMATS: dict[str, tuple[Callable[[Case], tuple[list[Call], int]], tuple[str, ..
     "fp8": (products_fp8, ("bf16",)),
     "int8": (products_int8, ("int8",)),
     "Linear8bitLt": (layers_int8, ("bf16",)),
+    "Linear8bitLt, eval": (layers_int8, ("bf16",)),
 }
-
-
-def bnb_module() -> Any:
-    import libbnb.nn
-
-    return libbnb.nn
 
 
 def inference(layer: torch.nn.Module, x: torch.Tensor) -> Call:
@@ -112,12 +110,12 @@ def inference(layer: torch.nn.Module, x: torch.Tensor) -> Call:
 
 
 def int8_layers(kind: Any, case: Case) -> list[torch.nn.Module]:
-    """Layers with outlier columns in their reach (threshold 6), as load_in_8bit makes them."""
+    """Layers with the threshold of load_in_8bit, as they are constructed or after eval(): bitsandbytes has a path for each."""
     made = []
     for _ in range(min(rotations(case.n * case.k), 8)):
         layer = kind(case.k, case.n, bias=False, has_fp16_weights=False, threshold=6.0)
         layer.load_state_dict({"weight": torch.randn(case.n, case.k)})
-        made.append(layer.to("cpu").eval())
+        made.append(layer.to("cpu").train(case.name == "Linear8bitLt"))
     return made
 
 
@@ -125,7 +123,7 @@ def bitsandbytes_calls(case: Case) -> list[Call]:
     import bitsandbytes.nn as peer
 
     x = case.activations()
-    if case.name == "Linear8bitLt":
+    if case.name.startswith("Linear8bitLt"):
         return [inference(layer, x) for layer in int8_layers(peer.Linear8bitLt, case)[:2]]
     layer = peer.LinearNF4(case.k, case.n, bias=False, compute_dtype=DTYPES[case.dtype])
     layer.weight = peer.Params4bit(torch.randn(case.n, case.k), requires_grad=False, quant_type="nf4")
@@ -147,7 +145,7 @@ def peers(case: Case, ggml: Ggml | None) -> tuple[dict[str, list[Call]], list[Ca
         groups["int_mm"] = int_mm_calls(case)
     else:
         groups["dense"] = case.dense()
-    if case.first_shape and case.m in PEER_ROWS and case.dtype == "bf16" and case.name in ("nf4", "Linear8bitLt"):
+    if case.first_shape and case.m in PEER_ROWS and case.dtype == "bf16" and case.name in BITSANDBYTES:
         groups["bitsandbytes"] = bitsandbytes_calls(case)
     if ggml and case.first_shape and case.m in PEER_ROWS and case.name == "nf4" and case.dtype == "bf16":
         weight = torch.randn(case.n, case.k).numpy()
@@ -177,7 +175,7 @@ def measure(case: Case, seconds: float, bandwidth: float, ggml: Ggml | None) -> 
             row[f"against_{peer}"] = time / ours
     ratios = "  ".join(f"{row[key]:6.2f}x {key[8:]}" for key in row if key.startswith("against_"))
     print(
-        f"{case.name:12} {case.dtype:5} {case.n:5}x{case.k:<5} M={case.m:<5} {1e3 * ours:9.3f} ms  "
+        f"{case.name:18} {case.dtype:5} {case.n:5}x{case.k:<5} M={case.m:<5} {1e3 * ours:9.3f} ms  "
         f"{row['operations_per_second'] / 1e9:7.0f} GFLOP/s  {row['fraction_of_read']:5.2f} of read  {ratios}",
         flush=True,
     )
@@ -203,7 +201,7 @@ def wanted_cases(only: str, shapes: list[str], rows: list[int]) -> list[Case]:
             for shape in shapes:
                 n, k = (int(size) for size in shape.split("x"))
                 for m in rows:
-                    whole = dtype in ("bf16", "int8") and name != "Linear8bitLt"  # the others on one shape
+                    whole = dtype in ("bf16", "int8") and not name.startswith("Linear8bitLt")  # the others on one shape
                     if only in f"{name} {dtype}" and (whole or shape == SHAPES[0]):
                         cases.append(Case(name, dtype, n, k, m))
     return cases
@@ -217,6 +215,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="cases whose format and dtype contain this, such as 'nf4 bf16'")
     parser.add_argument("--ggml", type=Path, default=library_folder(), help="folder of ggml's libraries")
     arguments = parser.parse_args()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     torch.manual_seed(0)
     ggml = Ggml(arguments.ggml) if arguments.ggml else None
     bandwidth = read_bandwidth()
