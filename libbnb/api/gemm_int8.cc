@@ -101,6 +101,8 @@ bnb_status cgemm_int8_mixed(const DLTensor *A, const DLTensor *CA, const DLTenso
   if (outlier_cols && check.ok()) {
     const View columns = check.input("outlier_cols", outlier_cols, bit(DType::kI64));
     check.rank("outlier_cols", columns, 1);
+    check.that(columns.n <= args.k, "outlier_cols has %lld elements, more than A has columns, %lld", (long long)columns.n,
+               (long long)args.k);
     args.x_dtype = a.dtype;
     args.x = a.data;
     args.x_stride = a.row_stride;

@@ -42,7 +42,7 @@ SIZES = [(1, 1, 1), (5, 3, 7), (17, 9, 64), (40, 33, 130), (6, 4, 0), (0, 3, 5),
 
 
 @pytest.mark.parametrize(("m", "n", "k"), SIZES)
-@pytest.mark.parametrize(("transpose_a", "transpose_b", "gap"), product([False, True], [False, True], [0, 3]))
+@pytest.mark.parametrize(("transpose_a", "transpose_b", "gap"), list(product([False, True], [False, True], [0, 3])))
 def test_igemm(ours: ctypes.CDLL, m: int, n: int, k: int, transpose_a: bool, transpose_b: bool, gap: int) -> None:
     a, b = codes(m, k), codes(k, n)
     stored_a, stored_b = (a.T if transpose_a else a), (b.T if transpose_b else b)
@@ -56,7 +56,7 @@ def test_igemm(ours: ctypes.CDLL, m: int, n: int, k: int, transpose_a: bool, tra
     assert (out.rest() == 77).all()
 
 
-@pytest.mark.parametrize(("transpose_a", "transpose_b"), product([False, True], [False, True]))
+@pytest.mark.parametrize(("transpose_a", "transpose_b"), list(product([False, True], [False, True])))
 def test_batched_igemm(ours: ctypes.CDLL, transpose_a: bool, transpose_b: bool) -> None:
     m, n, k, count = 6, 5, 19, 4
     a, b = codes(count, m, k), codes(1, k, n)  # one B for all: its stride is 0

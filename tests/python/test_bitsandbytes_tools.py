@@ -338,7 +338,7 @@ def test_what_is_not_there_says_so(ours: ctypes.CDLL, name: str) -> None:
 
 @pytest.mark.parametrize("name", c.IGEMMLT)
 def test_igemmlt_speaks_its_own_codes(ours: ctypes.CDLL, name: str) -> None:
-    assert getattr(ours, name)(*zeros(c.ALL[name])) in (0, 100)
+    assert getattr(ours, name)(*zeros(c.ALL[name])) == 0
 
 
 SIZED = [name for name in c.SIGNATURES if c.SIGNATURES[name][:1] == "p" and name != "cprefetch"]
