@@ -110,7 +110,7 @@ def inference(layer: torch.nn.Module, x: torch.Tensor) -> Call:
 
 
 def int8_layers(kind: Any, case: Case) -> list[torch.nn.Module]:
-    """Layers with the threshold of load_in_8bit, as they are constructed or after eval(): bitsandbytes has a path for each."""
+    """Layers with the threshold of load_in_8bit, as constructed or after eval(): bitsandbytes has a path for each."""
     made = []
     for _ in range(min(rotations(case.n * case.k), 8)):
         layer = kind(case.k, case.n, bias=False, has_fp16_weights=False, threshold=6.0)

@@ -4,7 +4,7 @@
     python benchmarks/render.py [--check]
 
 A table stands between `<!-- generated: NAME -->` and `<!-- end -->`; nothing between them is typed by hand. With
---check nothing is written, and the exit status says whether the files are up to date.
+--check nothing is written, and the exit status says whether the tables are up to date.
 """
 
 from __future__ import annotations
@@ -90,19 +90,109 @@ def optimizers(document: dict[str, Any]) -> str:
     return f"{table([*header, 'of copy bandwidth'], rows)}\n\n{machine_line(document)}"
 
 
+def times(row: dict[str, Any], peer: str) -> str:
+    """How many times as fast as the peer, "" where it was not measured."""
+    key = f"against_{peer}"
+    return f"{row[key]:.1f}x" if key in row else ""
+
+
+def products(document: dict[str, Any]) -> str:
+    first = document["rows"][0]
+    rows = [
+        [
+            f"{row['m']:,}",
+            f"{1e3 * row['seconds']:.2f}",
+            f"{row['operations_per_second'] / 1e9:,.0f}",
+            f"{100 * row['fraction_of_read']:.0f}%" if row["m"] <= 8 else "",
+            *(times(row, peer) for peer in ("dense", "bitsandbytes", "ggml")),
+        ]
+        for row in document["rows"]
+        if all(row[key] == first[key] for key in ("format", "dtype", "n", "k"))
+    ]
+    header = ["rows of activations", "ms", "GFLOP/s", "of read bandwidth"]
+    header += ["against dense bf16", "against bitsandbytes", "against ggml's Q4_0"]
+    what = f"NF4 weights {first['n']:,}x{first['k']:,}, bf16 activations."
+    return f"{table(header, rows)}\n\n{what} {machine_line(document)}"
+
+
+def all_products(document: dict[str, Any]) -> str:
+    cells: dict[tuple[str, str, str], dict[int, str]] = {}
+    for row in document["rows"]:
+        peer = "int_mm" if row["format"] == "int8" else "dense"
+        line = cells.setdefault((row["format"], row["dtype"], f"{row['n']}x{row['k']}"), {})
+        line[row["m"]] = f"{1e3 * row['seconds']:.2f} ({row[f'against_{peer}']:.2f})"
+    counts = sorted({row["m"] for row in document["rows"]})
+    rows = [[*key, *(line.get(m, "") for m in counts)] for key, line in cells.items()]
+    header = ["weights", "activations", "N x K", *(f"M={m:,}" for m in counts)]
+    return f"{table(header, rows)}\n\n{machine_line(document)}"
+
+
+def product_layers(document: dict[str, Any]) -> str:
+    rows = [
+        [row["format"], f"{row['m']:,}", f"{1e3 * row['seconds']:.2f}", times(row, "bitsandbytes"), times(row, "dense")]
+        for row in document["rows"]
+        if "against_bitsandbytes" in row and row["format"].startswith("Linear8bitLt")
+    ]
+    header = ["layer, 4,096x4,096, bf16", "rows", "ms", "against bitsandbytes", "against dense bf16"]
+    return f"{table(header, rows)}\n\n{machine_line(document)}"
+
+
+def alternating(document: dict[str, Any]) -> str:
+    rows = [[f"{row['m']:,}", f"{100 * row['excess']:+.0f}%"] for row in document["alternating"]]
+    return table(["rows", "NF4 product and PyTorch's dense one in turn, against the two alone"], rows)
+
+
+def plot_products(document: dict[str, Any], path: Path) -> None:
+    """How many times as fast as PyTorch's dense product each format is, over the rows of activations."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    first = document["rows"][0]
+    lines: dict[str, list[tuple[int, float]]] = {}
+    for row in document["rows"]:
+        if "against_dense" in row and (row["n"], row["k"]) == (first["n"], first["k"]):
+            lines.setdefault(f"{row['format']}, {row['dtype']}", []).append((row["m"], row["against_dense"]))
+    for name, points in lines.items():
+        axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
+    axes.axhline(1.0, color="black", linewidth=0.8)
+    axes.set_xscale("log", base=2)
+    axes.set_xlabel("rows of activations")
+    axes.set_ylabel("times as fast as PyTorch's dense product")
+    axes.set_title(
+        f"Products with quantized weights, {first['n']:,}x{first['k']:,}, {document['machine']['cores']} cores"
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    figure.savefig(path, dpi=110)
+
+
 # name of the marked place -> (result file, what makes the text)
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "quantize": ("quantize", quantize),
     "overhead": ("quantize", overhead),
     "quantize-memory": ("quantize_memory", quantize_memory),
     "optimizers": ("optimizers", optimizers),
+    "products": ("products", products),
+    "products-all": ("products", all_products),
+    "products-layers": ("products", product_layers),
+    "products-alternating": ("products", alternating),
 }
+# picture -> (result file, what draws it)
+PLOTS: dict[str, tuple[str, Callable[[dict[str, Any], Path], None]]] = {
+    "docs/images/products.png": ("products", plot_products),
+}
+
+
+def load(result: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((RESULTS / f"{result}.json").read_text())
+    return document
 
 
 def rendered(text: str) -> str:
     def replace(match: re.Match[str]) -> str:
         result, make = TABLES[match[2]]
-        document = json.loads((RESULTS / f"{result}.json").read_text())
+        document = load(result)
         return f"{match[1]}{make(document)}\n{match[4]}"
 
     return MARKED.sub(replace, text)
@@ -120,6 +210,9 @@ def main() -> int:
             stale.append(page)
             if not check:
                 page.write_text(new)
+    if not check:
+        for picture, (result, draw) in PLOTS.items():
+            draw(load(result), ROOT / picture)
     for page in stale:
         print(f"{'stale' if check else 'written'}: {page.relative_to(ROOT)}")
     return 1 if check and stale else 0
