@@ -42,7 +42,7 @@ bnb_status quantize_int8(const QuantizeInt8Args &args, Queue) {
   const Kernels *kernels = active_kernels();
   if (!kernels) return BNB_ERROR_INVALID_ARGUMENT;
   if (args.outlier_cols) std::memset(args.outlier_cols, 0, size_t(args.cols));
-  if (args.out_col) all_col_stats(*kernels, args);
+  if (args.col_stats) all_col_stats(*kernels, args);  // out_col may be NULL for want of rows
 
   // Rows are read once more while they are in the cache. All of them have to be seen before it is known which columns
   // are to be dropped: that is done in the end, in `out`.

@@ -27,6 +27,8 @@ def as_matrix(view: View, rows: int, cols: int) -> View:
 
 def rows_and_cols(shape: tuple[int, ...], name: str) -> tuple[int, int]:
     """A shape as a matrix: the last axis is a row, the others are counted together."""
+    if len(shape) == 2:
+        return shape[0], shape[1]
     if not shape:
         raise InvalidArgument(f"{name} has no dimensions, must have at least 1")
     return prod(shape[:-1]), shape[-1]

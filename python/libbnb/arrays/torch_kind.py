@@ -100,12 +100,15 @@ class TorchKind(ArrayKind):
         return tensor, (count, 0, 1, 1, address, word, self._words[dtype])
 
     def read_rows(self, array: Array, name: str) -> tuple[Array, View]:
-        self._accept(array, name)
-        rows, cols = rows_and_cols(array.shape, name)
-        if array.dim() == 2 and rows > 1 and array.stride(1) == 1 and array.stride(0) >= cols and not array.is_neg():
-            view = self._view(array, name)
-            return array, (rows, cols, array.stride(0), 1, view[4], view[5], matrix_word(view[6]))
+        if type(array) is not self._tensor or array.layout is not self._strided:
+            self._accept(array, name)
+        if array.dim() == 2 and not array.is_contiguous() and not array.is_neg():
+            rows, cols = array.shape
+            if rows > 1 and array.stride(1) == 1 and array.stride(0) >= cols:
+                view = self._view(array, name)
+                return array, (rows, cols, array.stride(0), 1, view[4], view[5], matrix_word(view[6]))
         array, view = self.read(array, name)
+        rows, cols = rows_and_cols(array.shape, name)
         return array, as_matrix(view, rows, cols)
 
     def dtype(self, spec: Any, name: str) -> Any:

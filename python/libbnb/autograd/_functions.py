@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from libbnb._errors import InvalidArgument
-from libbnb.autograd._library import require_factors, require_out
-from libbnb.autograd._ops_4bit import bias_gradient
-from libbnb.autograd._ops_int8 import input_gradient_int8
+from libbnb.autograd._library import eager, require_factors, require_out
+from libbnb.autograd._ops_4bit import bias_gradient, gemm_4bit_with_gradients
+from libbnb.autograd._ops_fp8 import gemm_fp8_with_gradients
+from libbnb.autograd._ops_int8 import input_gradient_int8, linear_int8_with_gradients
 from libbnb.functional import matmul, matmul_4bit
 from libbnb.functional._products import compiling
 from libbnb.functional.blockwise import NESTED_BLOCKSIZE
@@ -79,50 +80,25 @@ def matmul_4bit_by_operator(
             )
         weights = torch.ops.libbnb.dequantize_4bit(B, *common, (n, k), A.dtype, *nested)
         return _finish(torch.nn.functional.linear(A, weights.t(), bias), out)
-    product = torch.ops.libbnb.gemm_4bit(A, B, (n, k), *common, bias, *nested)
-    return _finish(product, out)
+    multiply = gemm_4bit_with_gradients if eager(A, bias) else torch.ops.libbnb.gemm_4bit
+    return _finish(multiply(A, B, (n, k), *common, bias, *nested), out)
 
 
-class MatMul4Bit(torch.autograd.Function):
-    """`libbnb.matmul_4bit` as ``MatMul4Bit.apply(A, B, out, bias, quant_state)``, with gradients for A and bias."""
+class MatMul4Bit:
+    """`libbnb.matmul_4bit` in the form that bitsandbytes has for its autograd function."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
+    def apply(
         A: Tensor,
         B: Tensor,
         out: Tensor | None = None,
         bias: Tensor | None = None,
         quant_state: QuantState | None = None,
     ) -> Tensor:
-        """The product; `out` is written to, but gradients are those of what is returned."""
+        """The product, with gradients for A and bias."""
         if quant_state is None:
             raise InvalidArgument("MatMul4Bit: quant_state is None, must be the state that quantize_4bit returned")
-        ctx.save_for_backward(B)
-        ctx.state = quant_state
-        ctx.transposed = quant_state.shape[0] == A.shape[-1] != quant_state.shape[1]
-        ctx.bias_shape = None if bias is None else bias.shape
-        ctx.bias_dtype = None if bias is None else bias.dtype
-        product = matmul_4bit_by_operator(A, B, quant_state, None, bias)
-        if out is not None:
-            _finish(product, out)
-        return product
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        """Gradients: by A the product with the dequantized weights, by bias the sum over rows."""
-        (grad,) = grads
-        (B,) = ctx.saved_tensors
-        state: QuantState = ctx.state
-        grad_A = grad_bias = None
-        if ctx.needs_input_grad[0]:
-            absmax, nested = _scales(state, grad)
-            common = (absmax, _blocksize(state), state.quant_type)
-            weights = torch.ops.libbnb.dequantize_4bit(B, *common, tuple(state.shape), grad.dtype, *nested)
-            grad_A = torch.matmul(grad, weights.t() if ctx.transposed else weights)
-        if ctx.needs_input_grad[3]:
-            grad_bias = bias_gradient(grad, ctx.bias_shape, ctx.bias_dtype)
-        return grad_A, None, None, grad_bias, None
+        return matmul_4bit_by_operator(A, B, quant_state, out, bias)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -138,7 +114,8 @@ def linear_int8_by_operator(
     out: Tensor | None = None,
 ) -> Tensor:
     """`libbnb.linear_int8` as an operator of PyTorch: with gradients, and visible to torch.compile."""
-    return _finish(torch.ops.libbnb.linear_int8(A, CB, SCB, threshold, bias), out)
+    multiply = linear_int8_with_gradients if eager(A, bias) else torch.ops.libbnb.linear_int8
+    return _finish(multiply(A, CB, SCB, threshold, bias), out)
 
 
 def _quantize_weights(state: MatmulLtState, B: Tensor) -> None:
@@ -280,4 +257,5 @@ def matmul_fp8_by_operator(
     quant_type: str = "fp8_e4m3fn",
 ) -> Tensor:
     """`libbnb.matmul_fp8` as an operator of PyTorch: with gradients, and visible to torch.compile."""
-    return _finish(torch.ops.libbnb.gemm_fp8(A, B, scale, bias, blocksize, quant_type), out)
+    multiply = gemm_fp8_with_gradients if eager(A, bias) else torch.ops.libbnb.gemm_fp8
+    return _finish(multiply(A, B, scale, bias, blocksize, quant_type), out)

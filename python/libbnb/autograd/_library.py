@@ -27,14 +27,43 @@ def define(signature: str, kernel: Callable[..., Any], fake: Callable[..., Any])
     _library.register_fake(name, fake)
 
 
-def define_gradients(name: str, keep: Callable[..., None], gradients: Callable[..., Any]) -> None:
-    """Gives an operator its gradients: what is kept of the call, and the gradient of each argument."""
+def define_gradients(
+    name: str, kernel: Callable[..., Any], keep: Callable[..., None], gradients: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Gives an operator its gradients: what is kept of the call, and the gradient of each argument.
+
+    What is returned takes all arguments and calls the kernel with these gradients, for where nobody traces: the
+    operator would take 70 us there for a small product, this 25 (torch 2.13; it has no setup_context because that alone
+    takes 40).
+    """
     _library.register_autograd(f"{NAMESPACE}::{name}", gradients, setup_context=keep)
+
+    def forward(ctx: Any, *arguments: Any) -> Any:
+        output = kernel(*arguments)
+        keep(ctx, arguments, output)
+        return output
+
+    members = {"forward": staticmethod(forward), "backward": staticmethod(gradients)}
+    function: Any = type(name, (torch.autograd.Function,), members)
+    return function.apply
+
+
+def eager(*arrays: torch.Tensor | None) -> bool:
+    """Whether nothing but gradients can be wanted of a call: no tracing, no transforms, no subclasses."""
+    if torch.compiler.is_compiling():
+        return False
+    with torch.no_grad():
+        return not any(array is not None and kind_of(array, "A").wants_operator(array) for array in arrays)
 
 
 def unknown_length() -> Any:
     """A length that depends on values: what a fake kernel returns in its place."""
     return _library.get_ctx().new_dynamic_size()
+
+
+def wants(ctx: Any, index: int) -> bool:
+    """Whether the gradient of an argument is wanted. PyTorch leaves out trailing arguments that have their defaults."""
+    return index < len(ctx.needs_input_grad) and ctx.needs_input_grad[index]
 
 
 def torch_kind(like: torch.Tensor) -> ArrayKind:

@@ -29,6 +29,7 @@ from libbnb.autograd._library import (
     require_float,
     require_out,
     torch_kind,
+    wants,
 )
 from libbnb.codebooks import table_4bit
 from libbnb.functional._checks import FOUR_BIT, even_block_length, quant_type_number
@@ -237,7 +238,7 @@ def _keep_for_gradients(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> No
 def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     B, absmax, absmax_8bit, code, offset = ctx.saved_tensors
     grad_A = grad_bias = None
-    if ctx.needs_input_grad[0]:
+    if wants(ctx, 0):
         weights = torch.ops.libbnb.dequantize_4bit(
             B,
             absmax,
@@ -251,7 +252,7 @@ def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
             ctx.nested_blocksize,
         )
         grad_A = torch.matmul(grad, weights)
-    if ctx.needs_input_grad[6]:
+    if wants(ctx, 6):
         grad_bias = bias_gradient(grad, ctx.bias_shape, ctx.bias_dtype)
     return grad_A, None, None, None, None, None, grad_bias, None, None, None, None
 
@@ -261,7 +262,7 @@ def bias_gradient(grad: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor
     return grad.reshape(-1, grad.shape[-1]).sum(0, dtype=dtype).reshape(shape)
 
 
-define_gradients("gemm_4bit", _keep_for_gradients, _gradients)
+gemm_4bit_with_gradients = define_gradients("gemm_4bit", _gemm, _keep_for_gradients, _gradients)
 
 # ---------------------------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from libbnb.autograd._library import (
     require_factors,
     require_float,
     torch_kind,
+    wants,
 )
 from libbnb.autograd._ops_4bit import bias_gradient
 from libbnb.functional._checks import FP8, block_length, quant_type_number
@@ -140,12 +141,12 @@ def _keep_for_gradients(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> No
 def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     B, scale = ctx.saved_tensors
     grad_A = grad_bias = None
-    if ctx.needs_input_grad[0]:
+    if wants(ctx, 0):
         weights = torch.ops.libbnb.dequantize_fp8(B, scale, ctx.blocksize, ctx.quant_type, grad.dtype)
         grad_A = torch.matmul(grad, weights)
-    if ctx.needs_input_grad[3]:
+    if wants(ctx, 3):
         grad_bias = bias_gradient(grad, ctx.bias_shape, ctx.bias_dtype)
     return grad_A, None, None, grad_bias, None, None
 
 
-define_gradients("gemm_fp8", _keep_for_gradients, _gradients)
+gemm_fp8_with_gradients = define_gradients("gemm_fp8", _gemm, _keep_for_gradients, _gradients)

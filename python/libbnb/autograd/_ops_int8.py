@@ -24,6 +24,7 @@ from libbnb.autograd._library import (
     require_out,
     torch_kind,
     unknown_length,
+    wants,
 )
 from libbnb.autograd._ops_4bit import bias_gradient
 from libbnb.functional.int8_products import multiply_int8
@@ -257,8 +258,8 @@ def _keep_for_gradients(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> No
 
 def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     CB, SCB = ctx.saved_tensors
-    grad_A = input_gradient_int8(grad, CB, SCB) if ctx.needs_input_grad[0] else None
-    grad_bias = bias_gradient(grad, ctx.bias_shape, ctx.bias_dtype) if ctx.needs_input_grad[4] else None
+    grad_A = input_gradient_int8(grad, CB, SCB) if wants(ctx, 0) else None
+    grad_bias = bias_gradient(grad, ctx.bias_shape, ctx.bias_dtype) if wants(ctx, 4) else None
     return grad_A, None, None, None, grad_bias
 
 
@@ -267,4 +268,4 @@ def input_gradient_int8(grad: Tensor, CB: Tensor, SCB: Tensor) -> Tensor:
     return torch.matmul(grad, torch.ops.libbnb.int8_vectorwise_dequant(CB, SCB, grad.dtype))
 
 
-define_gradients("linear_int8", _keep_for_gradients, _gradients)
+linear_int8_with_gradients = define_gradients("linear_int8", _linear, _keep_for_gradients, _gradients)

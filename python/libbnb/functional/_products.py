@@ -59,7 +59,8 @@ def read_factors(
 
 def result(kind: ArrayKind, out: Array | None, like: Array, rows: int, cols: int, dtype: Any) -> tuple[Array, View]:
     """The result of a product with the leading axes of `like`: a new array, or the caller's, as a matrix."""
-    shape = (*like.shape[:-1], cols)
+    lead = like.shape
+    shape = (rows, cols) if len(lead) == 2 else (*lead[:-1], cols)
     if out is None:
         out, view = kind.fresh(shape, dtype, like)
         return out, as_matrix(view, rows, cols)

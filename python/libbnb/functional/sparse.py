@@ -45,8 +45,8 @@ class COOSparseTensor:
 
     def __post_init__(self) -> None:
         for name in ("rowidx", "colidx", "values"):
-            shape = tuple(getattr(self, name).shape)
-            if prod(shape) != self.nnz:
+            shape = getattr(getattr(self, name), "shape", None)  # an object that only shows its memory has none
+            if shape is not None and prod(shape) != self.nnz:
                 raise InvalidArgument(f"{name} has shape {shape_text(shape)}, must have nnz = {self.nnz} elements")
 
 
