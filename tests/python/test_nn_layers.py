@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What holds for quantized linear layers of every format: products, gradients, compilation, copies, moves, state dicts."""
+"""What holds for quantized linear layers of every format: products, gradients, graphs, copies, moves, state dicts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ torch = pytest.importorskip("torch")
 
 import layers  # noqa: E402
 from layers import FORMATS, codes_of, empty, linear, make, x  # noqa: E402
-
 from libbnb import nn  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -96,7 +95,7 @@ def test_compile_needs_quantized_weights() -> None:
     """What cannot be done inside a graph is said."""
     torch._dynamo.reset()
     layer = nn.LinearNF4(64, 32)
-    with pytest.raises(Exception, match="before torch.compile"):
+    with pytest.raises(Exception, match=r"before torch\.compile"):
         torch.compile(layer, fullgraph=True, backend="eager")(x(2, 64))
 
 

@@ -127,7 +127,10 @@ class QuantizedParameter(torch.nn.Parameter):
         return self.with_data(self.data)
 
     def __reduce_ex__(self, proto: Any) -> Any:
-        return rebuild_parameter, (type(self), self.data, self.requires_grad), self.__dict__ | {"module": None}
+        # As bytes where that is the same: PyTorch cannot pickle the storage of float8 tensors.
+        data = self.data.view(torch.uint8) if self.dtype.itemsize == 1 else self.data
+        arguments = (type(self), data, self.dtype, self.requires_grad)
+        return rebuild_parameter, arguments, self.__dict__ | {"module": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -139,9 +142,11 @@ def _device_of(kind: str, device: Any) -> torch.device:
     return torch.device(kind, device) if isinstance(device, int) else torch.device(device)
 
 
-def rebuild_parameter(kind: type[QuantizedParameter], data: torch.Tensor, requires_grad: bool) -> QuantizedParameter:
+def rebuild_parameter(
+    kind: type[QuantizedParameter], data: torch.Tensor, dtype: torch.dtype, requires_grad: bool
+) -> QuantizedParameter:
     """What a pickled parameter is made from; its attributes follow."""
-    return torch.Tensor._make_subclass(kind, data, requires_grad)
+    return torch.Tensor._make_subclass(kind, data.view(dtype), requires_grad)
 
 
 # torch.load(..., weights_only=True) reads parameters that torch.save wrote.

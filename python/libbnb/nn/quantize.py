@@ -50,19 +50,19 @@ def quantize_model(model: torch.nn.Module, config: Any) -> torch.nn.Module:
     settings = QuantizationConfig.of(config)
     if not settings.is_quantizable():
         raise InvalidArgument("config: one of load_in_4bit, load_in_8bit and load_in_fp8 must be True")
-    names = dict(_chosen(model, settings))
+    names = list(_chosen(model, settings))
     experts = list(_experts(model, settings))
     if not names and not experts:
         raise InvalidArgument(f"quantize_model: no layer of this {type(model).__name__} can be quantized")
-    for name, first in names.items():
+    for name, same_weight, same_layer in names:
         layer = model.get_submodule(name)
-        if first == name:
-            made = _quantized(_as_linear(layer), settings)
-        elif layer is model.get_submodule(first) or not _is_linear(layer):
-            made = model.get_submodule(first)
-        else:
+        if same_layer != name:
+            made = model.get_submodule(same_layer)
+        elif same_weight != name:
             made = _quantized(_without_weight(layer), settings)
-            _share(model.get_submodule(first), made)
+            _share(model.get_submodule(same_weight), made)
+        else:
+            made = _quantized(_as_linear(layer), settings)
         if not name:
             return made
         parent, _, last = name.rpartition(".")
@@ -71,8 +71,8 @@ def quantize_model(model: torch.nn.Module, config: Any) -> torch.nn.Module:
     return model
 
 
-def _chosen(model: torch.nn.Module, settings: QuantizationConfig) -> Iterator[tuple[str, str]]:
-    """The names of the layers to quantize, each with the first name of a layer that has the same weight.
+def _chosen(model: torch.nn.Module, settings: QuantizationConfig) -> Iterator[tuple[str, str, str]]:
+    """The names of the layers to quantize, each with the first name of the same weight and of the same layer.
 
     Names, because a layer that nobody holds is freed as soon as it is replaced.
     """
@@ -95,7 +95,7 @@ def _chosen(model: torch.nn.Module, settings: QuantizationConfig) -> Iterator[tu
             rows = _linear_shape(module)[0]
             keep = bool(name) and (id(module) in heads or bool(reason_to_keep(name, rows, configs, has_experts)[0]))
         if not keep:
-            yield name, first.setdefault(id(weight), name)
+            yield name, first.setdefault(id(weight), name), first.setdefault(id(module), name)
 
 
 def _heads(model: torch.nn.Module) -> set[int]:
