@@ -89,11 +89,11 @@ class Embedding4bit(FourBitModule, torch.nn.Embedding):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         state = self._ready()
-        codes = self.weight.data.view(torch.uint8)
+        n = self.num_embeddings * self.embedding_dim
+        codes = self.weight.data.view(torch.uint8).flatten()[: (n + 1) // 2]
         if self.embedding_dim % 2:  # rows share bytes
             return torch.nn.functional.embedding(input, dequantize(codes, state, self._weight_shape(), self.dtype))
-        count = self.num_embeddings * self.embedding_dim // 2
-        rows = torch.nn.functional.embedding(input, codes.flatten()[:count].view(self.num_embeddings, -1))
+        rows = torch.nn.functional.embedding(input, codes.view(self.num_embeddings, -1))
         # Where rows are no multiple of blocks, these are cut into pieces that no row's end cuts any more.
         blocksize: Any = state.blocksize
         length = gcd(self.embedding_dim, blocksize)
