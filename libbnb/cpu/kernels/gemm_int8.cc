@@ -12,19 +12,20 @@ namespace {
 
 bool is_any_int8(const GemmInt8Args &) { return true; }
 
-template <int64_t kRows>
-bool is_few_int8(const GemmInt8Args &args) {
-  return args.m <= kRows;
-}
+#if defined(BNB_HAS_TILES)
+// Several rows have to come from the level 1 cache for every row of weights; then tiles are faster, which read them once for 64.
+bool is_few_int8(const GemmInt8Args &args) { return args.m == 1 || (args.m <= 4 && args.m * args.k <= 32 << 10); }
+#else
+bool is_few_int8(const GemmInt8Args &args) { return args.m <= kInt8FewRows; }
+#endif
 
 }  // namespace
 
 const GemmInt8Method kGemmInt8Methods[] = {
+    {"few rows, bytes", is_few_int8, plan_int8_few, pack_int8_few, multiply_int8_few},
 #if defined(BNB_HAS_TILES)
-    {"few rows, bytes", is_few_int8<8>, plan_int8_few, pack_int8_few, multiply_int8_few},
     {"tiles, bytes", is_any_int8, plan_byte_tiles, pack_byte_tiles, multiply_byte_tile_panels},
 #else
-    {"few rows, bytes", is_few_int8<kInt8FewRows>, plan_int8_few, pack_int8_few, multiply_int8_few},
     {"panels, bytes", is_any_int8, plan_int8_panel, pack_int8_panel, multiply_int8_panel},
 #endif
     {},

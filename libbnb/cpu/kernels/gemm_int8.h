@@ -120,17 +120,35 @@ BNB_INLINE void write_rows(const GemmInt8KernelArgs &args, const Columns &column
   });
 }
 
-// A part of the sums, standing on its side: c[column * c_stride + row] for rows [m0, m0 + rows) and columns [n0, n0 + columns) of
-// out, m0 a multiple of kLanes. Reads sums up to the next multiple of kLanes in both directions.
-BNB_INLINE void write_int8_sums(const GemmInt8KernelArgs &args, const int32_t *c, int64_t c_stride, int64_t m0, int64_t rows,
-                                int64_t n0, int64_t columns, float *outlier_buffer) {
-  for (int64_t n = 0; n < columns; n += kLanes) {
-    const Columns some = load_columns(args, n0 + n, smaller(kLanes, columns - n), outlier_buffer);
+// Columns whose rows are written together: many, so that a row gets a run of bytes, but not more outlier weights than stay in the
+// level 2 cache.
+constexpr int64_t kMostRunGroups = 16, kOutlierWeights = 1 << 16;
+BNB_INLINE int64_t run_columns(const GemmInt8Args &args) {
+  const int64_t groups = args.outliers ? kOutlierWeights / (args.outliers * kLanes) : kMostRunGroups;
+  return kLanes * (groups < 1 ? 1 : smaller(groups, kMostRunGroups));
+}
+BNB_INLINE int64_t outlier_buffer_bytes(const GemmInt8Args &args) { return args.outliers * run_columns(args) * int64_t(sizeof(float)); }
+
+// Writes rows [m0, m0 + rows) of columns [n0, n0 + columns) of out, m0 a multiple of kLanes. load(m, n, x): x[i] = the sums of
+// column n0 + n + i, kLanes rows from m0 + m on.
+template <typename Load>
+BNB_INLINE void write_sums_of(const GemmInt8KernelArgs &args, int64_t m0, int64_t rows, int64_t n0, int64_t columns,
+                              float *outlier_buffer, const Load &load) {
+  const int64_t run = run_columns(args);
+  for (int64_t first = 0; first < columns; first += run) {
+    const int64_t last = smaller(columns, first + run);
+    Columns groups[kMostRunGroups];
+    for (int64_t n = first; n < last; n += kLanes) {
+      float *buffer = outlier_buffer + (n - first) * args.outliers;
+      groups[(n - first) / kLanes] = load_columns(args, n0 + n, smaller(kLanes, last - n), buffer);
+    }
     for (int64_t m = 0; m < rows; m += kLanes) {
-      Floats x[kLanes];
-      BNB_UNROLL for (int i = 0; i < kLanes; ++i) x[i] = from_bits(load_int32(c + (n + i) * c_stride + m));
-      transpose(x);
-      write_rows(args, some, m0 + m, smaller(kLanes, rows - m), x);
+      for (int64_t n = first; n < last; n += kLanes) {
+        Floats x[kLanes];
+        load(m, n, x);
+        transpose(x);
+        write_rows(args, groups[(n - first) / kLanes], m0 + m, smaller(kLanes, rows - m), x);
+      }
     }
   }
 }

@@ -116,7 +116,9 @@ void multiply_int8_panel(const GemmInt8KernelArgs &args, int64_t begin, int64_t 
         }
       }
     }
-    write_int8_sums(args, c, kInt8SumStride, m0, rows, n0, columns, outliers);
+    write_sums_of(args, m0, rows, n0, columns, outliers, [&](int64_t m, int64_t n, Floats (&x)[kLanes]) {
+      BNB_UNROLL for (int i = 0; i < kLanes; ++i) x[i] = from_bits(load_int32(c + (n + i) * kInt8SumStride + m));
+    });
   }
 }
 
@@ -127,7 +129,7 @@ ProductPlan plan_int8_panel(const GemmInt8Args &args, int) {
   plan.pack_units = ceil_div(args.m, kLanes);
   plan.pack_unit_cost = kLanes * (args.k * 4 + 64 * args.outliers);
   plan.packed_bytes = outlier_bytes(args) + plan.pack_units * int8_group_bytes(args);
-  plan.scratch_bytes = kInt8PanelColumns * (kInt8WeightStride + kInt8SumStride) * 4 + args.outliers * kVectorBytes;
+  plan.scratch_bytes = kInt8PanelColumns * (kInt8WeightStride + kInt8SumStride) * 4 + outlier_buffer_bytes(args);
   return plan;
 }
 

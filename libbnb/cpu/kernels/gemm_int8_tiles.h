@@ -14,7 +14,7 @@ namespace {
 // Weights of a stretch, activations of a stretch and sums of a unit share a level 2 cache of 2 MiB.
 constexpr int64_t kByteTilesRows = 512, kByteTilesColumns = 256, kFewByteTilesColumns = 64;
 constexpr int64_t kByteTileK = 64;  // elements of K in a tile
-constexpr int64_t kByteTilesStretch = 1024;
+constexpr int64_t kByteTilesStretch = 512;
 constexpr int64_t kByteTileStride = kByteTilesStretch / kByteTileK * kTileBytes;  // from one row of tiles to the next
 
 BNB_INLINE int64_t byte_tiles_of_row(const GemmInt8Args &args) { return ceil_div(args.k, kByteTileK); }
@@ -101,20 +101,6 @@ BNB_INLINE void multiply_byte_stretch(const GemmInt8KernelArgs &args, int64_t m0
   }
 }
 
-BNB_INLINE void write_byte_sums(const GemmInt8KernelArgs &args, const ByteSums &sums, int64_t m0, int64_t n0, int64_t columns,
-                                float *outlier_buffer) {
-  for (int64_t n = 0; n < columns; n += 16) {
-    const Columns some = load_columns(args, n0 + n, smaller(16, columns - n), outlier_buffer);
-    for (int64_t m = 0; m < sums.rows; m += 16) {
-      const int32_t *tile = sums.tile(m, n);
-      Floats x[16];
-      BNB_UNROLL for (int i = 0; i < 16; ++i) x[i] = from_bits(load_int32(tile + i * 16));
-      transpose(x);
-      write_rows(args, some, m0 + m, smaller(16, sums.rows - m), x);
-    }
-  }
-}
-
 void multiply_byte_tile_panels(const GemmInt8KernelArgs &args, int64_t begin, int64_t end) {
   const TileUnit tile_unit;
   const Panels panels = cut(args, args.unit_columns, kByteTilesRows);
@@ -133,7 +119,10 @@ void multiply_byte_tile_panels(const GemmInt8KernelArgs &args, int64_t begin, in
       const AheadOfPanel ahead{reinterpret_cast<const char *>(next), columns, ceil_div(columns, calls), args.b_stride};
       multiply_byte_stretch(args, m0, k0, steps, ahead, sums);
     }
-    write_byte_sums(args, sums, m0, n0, columns, outliers);
+    write_sums_of(args, m0, rows, n0, columns, outliers, [&](int64_t m, int64_t n, Floats (&x)[16]) {
+      const int32_t *tile = sums.tile(m, n);
+      BNB_UNROLL for (int i = 0; i < 16; ++i) x[i] = from_bits(load_int32(tile + i * 16));
+    });
   }
 }
 
@@ -149,7 +138,7 @@ ProductPlan plan_byte_tiles(const GemmInt8Args &args, int threads) {
   plan.pack_units = ceil_div(args.m, 16);
   plan.pack_unit_cost = 16 * (args.k * 2 + 64 * args.outliers);
   plan.packed_bytes = outlier_bytes(args) + plan.pack_units * byte_tiles_of_row(args) * kTileBytes;
-  plan.scratch_bytes = plan.unit_columns * kByteTilesStretch + byte_sum_bytes(args, plan.unit_columns) + args.outliers * kVectorBytes;
+  plan.scratch_bytes = plan.unit_columns * kByteTilesStretch + byte_sum_bytes(args, plan.unit_columns) + outlier_buffer_bytes(args);
   return plan;
 }
 
