@@ -82,6 +82,9 @@ def of_8bit() -> dict[str, tuple[Any, tuple[Any, ...]]]:
     tail = (codes, state.absmax, code, 100, torch.bfloat16)
     return {
         "quantize_blockwise": (ops.quantize_blockwise, (weights(), code, 100)),
+        "dynamic_map": (ops.dynamic_map, (weights(),)),
+        "dynamic_map unsigned": (ops.dynamic_map, (weights(), False)),
+        "quantize_nested": (ops.quantize_nested, (state.absmax, 7)),
         "dequantize_blockwise": (ops.dequantize_blockwise, tail),
         "dequantize_blockwise.out": (ops.dequantize_blockwise.out, (*tail, torch.empty(N, K, dtype=torch.bfloat16))),
         "int8_vectorwise_quant": (ops.int8_vectorwise_quant, (A,)),
@@ -165,6 +168,50 @@ def test_on_the_meta_device(name: str) -> None:
     for a, b in zip(torch.utils._pytree.tree_leaves(got), torch.utils._pytree.tree_leaves(want), strict=True):
         if isinstance(a, torch.Tensor):
             assert a.is_meta and a.shape == b.shape and a.dtype == b.dtype and a.stride() == b.stride()
+
+
+def int8_chain(A: Any) -> Any:
+    CA, SCA, _ = F.int8_vectorwise_quant(A)
+    CB, SCB, _ = F.int8_vectorwise_quant(A * 2)
+    rows, cols, row_stats, col_stats, _ = F.int8_double_quant(A)
+    exact = F.int8_linear_matmul(CA, CB)
+    mixed, _ = F.int8_mixed_scaled_mm(A, CA, CB, SCA, SCB)
+    scaled = F.int8_scaled_mm(CA, CB, SCA, SCB, dtype="float32", bias=A[0, :5])
+    back = F.int8_vectorwise_dequant(CA, SCA)
+    return rows, cols, row_stats, col_stats, exact, mixed, scaled, back, F.int8_mm_dequant(exact, SCA, SCB)
+
+
+FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+    "4bit": lambda A: F.dequantize_4bit(*F.quantize_4bit(A, quant_type="nf4")),
+    "4bit nested": lambda A: F.dequantize_4bit(*F.quantize_nf4(A, compress_statistics=True)),
+    "4bit storage": lambda A: F.dequantize_fp4(*F.quantize_fp4(A, quant_storage="bfloat16", blocksize=32)),
+    "4bit out": lambda A: F.dequantize_4bit(*F.quantize_fp4(A), out=torch.empty(A.shape)),
+    "blockwise": lambda A: F.dequantize_blockwise(*F.quantize_blockwise(A, blocksize=100)),
+    "blockwise nested": lambda A: F.dequantize_blockwise(*F.quantize_blockwise(A, blocksize=10, nested=True)),
+    "fp8": lambda A: F.dequantize_fp8(*F.quantize_fp8(A)),
+    "fp8 blocks": lambda A: F.dequantize_fp8(*F.quantize_fp8(A, blocksize=32, quant_type="fp8_e5m2"), blocksize=32),
+    "int8": int8_chain,
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_compile_as_one_graph(name: str) -> None:
+    torch._dynamo.reset()
+    function, A = FUNCTIONS[name], rows(5, K)
+    same(torch.compile(function, fullgraph=True, backend="aot_eager")(A), function(A))
+
+
+def test_a_state_that_was_made_in_a_graph_works_outside() -> None:
+    torch._dynamo.reset()
+    for quantize, dequantize in (
+        (lambda A: F.quantize_nf4(A, compress_statistics=True), F.dequantize_4bit),
+        (lambda A: F.quantize_blockwise(A, nested=True, blocksize=16), F.dequantize_blockwise),
+    ):
+        A = rows(40, K)
+        codes, state = torch.compile(quantize, fullgraph=True, backend="aot_eager")(A)
+        want_codes, want = quantize(A)
+        assert torch.equal(codes, want_codes) and state == want
+        assert torch.equal(dequantize(codes, state), dequantize(want_codes, want))
 
 
 def test_operators_give_what_the_functions_give() -> None:

@@ -6,17 +6,16 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import numpy as np
 import torch
 
 from libbnb._errors import InvalidArgument
-from libbnb.autograd._library import eager, require_factors, require_out
+from libbnb.autograd._library import eager, require_factors
 from libbnb.autograd._ops_4bit import bias_gradient, gemm_4bit_with_gradients
 from libbnb.autograd._ops_fp8 import gemm_fp8_with_gradients
 from libbnb.autograd._ops_int8 import input_gradient_int8, linear_int8_with_gradients
+from libbnb.autograd._traced import finish, scales_of
 from libbnb.functional import matmul, matmul_4bit
-from libbnb.functional._products import compiling
-from libbnb.functional.blockwise import NESTED_BLOCKSIZE
+from libbnb.functional._torch import compiling
 from libbnb.functional.fourbit import DEFAULT_BLOCKSIZE
 from libbnb.functional.fourbit_products import format_of, weight_shape
 from libbnb.functional.int8_products import weights_are_stale
@@ -31,30 +30,8 @@ Tensor = torch.Tensor
 _DEQUANTIZING = ("cpu", "xpu")
 
 
-def _finish(product: Tensor, out: Tensor | None) -> Tensor:
-    if out is None:
-        return product
-    require_out(out, product.shape, product.dtype)
-    return out.copy_(product)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # 4-bit weights
-
-
-def _tensor(array: Any, like: Tensor) -> Tensor | None:
-    """A table of a state as a tensor: those that NumPy made are NumPy's in states of any kind."""
-    return torch.tensor(array, device=like.device) if isinstance(array, np.ndarray) else array
-
-
-def _scales(state: QuantState, like: Tensor) -> tuple[Tensor, tuple[Tensor | None, Tensor | None, Tensor | None, int]]:
-    """The absmax argument of an operator, and the nested ones."""
-    if state.state2 is None:
-        return state.absmax, (None, None, None, NESTED_BLOCKSIZE)
-    state2 = state.state2
-    code = None if getattr(state2, "standard_code", False) else _tensor(state2.code, like)
-    assert state2.blocksize is not None
-    return state2.absmax, (state.absmax, code, state.offset, state2.blocksize)
 
 
 def _blocksize(state: QuantState) -> int:
@@ -68,7 +45,7 @@ def matmul_4bit_by_operator(
     n, k = weight_shape(quant_state.shape)
     if not compiling():
         format_of(quant_state)  # looks at values, which a tracer does not have
-    absmax, nested = _scales(quant_state, A)
+    absmax, nested = scales_of(quant_state)
     common = (absmax, _blocksize(quant_state), quant_state.quant_type)
     if A.dim() and A.shape[-1] == n != k:
         if not compiling():
@@ -79,9 +56,9 @@ def matmul_4bit_by_operator(
                 stacklevel=3,
             )
         weights = torch.ops.libbnb.dequantize_4bit(B, *common, (n, k), A.dtype, *nested)
-        return _finish(torch.nn.functional.linear(A, weights.t(), bias), out)
+        return finish(torch.nn.functional.linear(A, weights.t(), bias), out)
     multiply = gemm_4bit_with_gradients if eager(A, bias) else torch.ops.libbnb.gemm_4bit
-    return _finish(multiply(A, B, (n, k), *common, bias, *nested), out)
+    return finish(multiply(A, B, (n, k), *common, bias, *nested), out)
 
 
 class MatMul4Bit:
@@ -115,7 +92,7 @@ def linear_int8_by_operator(
 ) -> Tensor:
     """`libbnb.linear_int8` as an operator of PyTorch: with gradients, and visible to torch.compile."""
     multiply = linear_int8_with_gradients if eager(A, bias) else torch.ops.libbnb.linear_int8
-    return _finish(multiply(A, CB, SCB, threshold, bias), out)
+    return finish(multiply(A, CB, SCB, threshold, bias), out)
 
 
 def _quantize_weights(state: MatmulLtState, B: Tensor) -> None:
@@ -162,7 +139,7 @@ class MatMul8bitLt(torch.autograd.Function):
         ctx.bias_shape = None if bias is None else bias.shape
         ctx.bias_dtype = None if bias is None else bias.dtype
         if out is not None:
-            _finish(product, out)
+            finish(product, out)
         return product
 
     @staticmethod
@@ -210,7 +187,7 @@ class MatMul8bitFp(torch.autograd.Function):
         weights = torch.ops.libbnb.int8_vectorwise_dequant(state.CB, state.SCB, A.dtype)
         product = torch.nn.functional.linear(A, weights, None if bias is None else bias.reshape(-1).to(A.dtype))
         if out is not None:
-            _finish(product, out)
+            finish(product, out)
         return product
 
     @staticmethod
@@ -236,9 +213,9 @@ def matmul_8bit_with_gradients(
     learns = wanted and B.requires_grad
     wanted = learns or (wanted and (A.requires_grad or (bias is not None and bias.requires_grad)))
     if wanted and state.is_training and A.device.type in _DEQUANTIZING:
-        return _finish(_train(A, B, None, bias, state), out)
+        return finish(_train(A, B, None, bias, state), out)
     if learns:
-        return _finish(_quantize_and_multiply(A, B, None, bias, state), out)
+        return finish(_quantize_and_multiply(A, B, None, bias, state), out)
     _quantize_weights(state, B)
     return linear_int8_by_operator(A, state.CB, state.SCB, state.threshold, bias, out)
 
@@ -258,4 +235,4 @@ def matmul_fp8_by_operator(
 ) -> Tensor:
     """`libbnb.matmul_fp8` as an operator of PyTorch: with gradients, and visible to torch.compile."""
     multiply = gemm_fp8_with_gradients if eager(A, bias) else torch.ops.libbnb.gemm_fp8
-    return _finish(multiply(A, B, scale, bias, blocksize, quant_type), out)
+    return finish(multiply(A, B, scale, bias, blocksize, quant_type), out)

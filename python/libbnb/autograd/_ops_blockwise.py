@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""Operators of 8-bit blockwise quantization: libbnb::quantize_blockwise and dequantize_blockwise."""
+"""Operators of 8-bit blockwise quantization: libbnb::quantize_blockwise, dequantize_blockwise, quantize_nested and
+dynamic_map."""
 
 from __future__ import annotations
 
 import torch
 
 from libbnb import functional
-from libbnb.autograd._library import FLOATS, define, require, require_dtype, require_float, require_out
+from libbnb.autograd._library import FLOATS, define, require, require_dtype, require_float, require_out, torch_kind
+from libbnb.codebooks import create_dynamic_map
 from libbnb.functional._checks import block_length
+from libbnb.functional.blockwise import NESTED_BLOCKSIZE, quantize_nested
 
 Tensor = torch.Tensor
 
@@ -71,3 +74,38 @@ define(
     _dequantize_out,
     _fake_dequantize_out,
 )
+
+
+def _quantize_nested(absmax: Tensor, blocksize: int = NESTED_BLOCKSIZE) -> tuple[Tensor, Tensor, Tensor]:
+    kind = torch_kind(absmax)
+    scales, view = kind.read(absmax, "absmax")
+    codes, offset, state2 = quantize_nested(kind, scales, view, block_length(blocksize), None)
+    return codes, state2.absmax, offset
+
+
+def _fake_quantize_nested(absmax: Tensor, blocksize: int = NESTED_BLOCKSIZE) -> tuple[Tensor, Tensor, Tensor]:
+    require_dtype(absmax, torch.float32, "absmax")
+    count, device = absmax.numel(), absmax.device
+    blocks = -(-count // block_length(blocksize))
+    codes = torch.empty((count,), dtype=torch.uint8, device=device)
+    nested_absmax = torch.empty((blocks,), dtype=torch.float32, device=device)
+    return codes, nested_absmax, torch.empty((), dtype=torch.float32, device=device)
+
+
+define(
+    f"quantize_nested(Tensor absmax, int blocksize={NESTED_BLOCKSIZE}) -> (Tensor, Tensor, Tensor)",
+    _quantize_nested,
+    _fake_quantize_nested,
+)
+
+
+def _dynamic_map(like: Tensor, signed: bool = True) -> Tensor:
+    return torch.tensor(create_dynamic_map(signed), device=like.device)
+
+
+def _fake_dynamic_map(like: Tensor, signed: bool = True) -> Tensor:
+    return torch.empty((256,), dtype=torch.float32, device=like.device)
+
+
+# The standard code on the device of a tensor, for graphs: they cannot hold what a call of the C library makes.
+define("dynamic_map(Tensor like, bool signed=True) -> Tensor", _dynamic_map, _fake_dynamic_map)

@@ -1,20 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""What products with quantized weights have in common: shapes, results, and the way to PyTorch's operators."""
+"""What products with quantized weights have in common: factors, results and their shapes."""
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from libbnb._errors import InvalidArgument
 from libbnb._native import View
 from libbnb.arrays import Array, ArrayKind, as_matrix
-
-
-def compiling() -> bool:
-    """Whether torch.compile is tracing the caller: then only operators will do, and arrays have no memory."""
-    torch = sys.modules.get("torch")
-    return torch is not None and torch.compiler.is_compiling()
 
 
 def shape_text(shape: Any) -> str:

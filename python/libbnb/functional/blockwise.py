@@ -13,6 +13,7 @@ from libbnb._native import Nested, View, call, lib
 from libbnb.arrays import CPU, NUMPY, Array, ArrayKind, kind_of, stream_of
 from libbnb.arrays.dtypes import WORDS
 from libbnb.functional._checks import block_length
+from libbnb.functional._torch import compiling, traced
 from libbnb.quant_state import QuantState
 
 __all__ = ["dequantize_blockwise", "quantize_blockwise"]
@@ -119,6 +120,8 @@ def quantize_blockwise(
     TypeError
         Something is no array, or not of the library of A.
     """
+    if compiling():
+        return traced().quantize_blockwise(A, code, absmax, out, blocksize, nested)
     kind = kind_of(A, "A")
     source, a = kind.read(A, "A")
     shape, dtype = source.shape, source.dtype
@@ -186,6 +189,8 @@ def dequantize_blockwise(
     TypeError
         Something is no array, or not of the library of A.
     """
+    if compiling():
+        return traced().dequantize_blockwise(A, quant_state, absmax, code, out, blocksize, nested)
     kind = kind_of(A, "A")
     source, a = kind.read(A, "A")
     if quant_state is None:

@@ -10,6 +10,7 @@ from libbnb._native import QUANT_TYPES, call, lib
 from libbnb.arrays import Array, kind_of, stream_of
 from libbnb.arrays.dtypes import itemsize
 from libbnb.functional._checks import even_block_length, quant_type_number
+from libbnb.functional._torch import compiling, traced
 from libbnb.functional.blockwise import NESTED_BLOCKSIZE, quantize_nested, read_nested
 from libbnb.quant_state import QuantState
 
@@ -70,6 +71,8 @@ def quantize_4bit(
     TypeError
         Something is no array, or not of the library of A.
     """
+    if compiling():
+        return traced().quantize_4bit(A, absmax, out, blocksize, compress_statistics, quant_type, quant_storage)
     kind = kind_of(A, "A")
     source, a = kind.read(A, "A")
     shape, dtype = source.shape, source.dtype
@@ -133,6 +136,8 @@ def dequantize_4bit(
     TypeError
         Something is no array, or not of the library of A.
     """
+    if compiling():
+        return traced().dequantize_4bit(A, quant_state, absmax, out, blocksize, quant_type)
     kind = kind_of(A, "A")
     source, a = kind.read(A, "A")
     nested = alive = None

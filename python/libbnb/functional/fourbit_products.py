@@ -12,7 +12,8 @@ from libbnb._native import call, lib
 from libbnb.arrays import Array, ArrayKind, kind_of, stream_of
 from libbnb.codebooks import table_4bit
 from libbnb.functional._checks import even_block_length, quant_type_number
-from libbnb.functional._products import compiling, read_optional, result, shape_text, shapes_differ
+from libbnb.functional._products import read_optional, result, shape_text, shapes_differ
+from libbnb.functional._torch import compiling
 from libbnb.functional.blockwise import read_nested
 from libbnb.functional.fourbit import DEFAULT_BLOCKSIZE
 from libbnb.quant_state import QuantState

@@ -8,6 +8,7 @@ from typing import Any
 from libbnb._native import call, lib
 from libbnb.arrays import Array, ArrayKind, kind_of, rows_and_cols, stream_of
 from libbnb.functional._checks import FP8, block_length, quant_type_number
+from libbnb.functional._torch import compiling, traced
 
 __all__ = ["dequantize_fp8", "quantize_fp8"]
 
@@ -68,6 +69,8 @@ def quantize_fp8(
     TypeError
         Something is no array, or not of the library of A.
     """
+    if compiling():
+        return traced().quantize_fp8(A, scale, out, blocksize, quant_type)
     kind = kind_of(A, "A")
     source, a = kind.read(A, "A")
     shape = tuple(source.shape)
@@ -129,6 +132,8 @@ def dequantize_fp8(
     TypeError
         Something is no array, or not of the library of A.
     """
+    if compiling():
+        return traced().dequantize_fp8(A, scale, out, blocksize, quant_type, dtype)
     kind = kind_of(A, "A")
     source, a = kind.read(A, "A")
     shape = tuple(source.shape)

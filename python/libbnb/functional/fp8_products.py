@@ -6,7 +6,8 @@ from __future__ import annotations
 from libbnb._native import call, lib
 from libbnb.arrays import Array, ArrayKind, kind_of, stream_of
 from libbnb.functional._checks import block_length
-from libbnb.functional._products import compiling, read_factors, read_optional, result
+from libbnb.functional._products import read_factors, read_optional, result
+from libbnb.functional._torch import compiling
 from libbnb.functional.fp8 import format_of
 
 __all__ = ["matmul_fp8"]

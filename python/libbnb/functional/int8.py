@@ -9,6 +9,7 @@ from typing import Any
 from libbnb._errors import InvalidArgument
 from libbnb._native import View, call, lib
 from libbnb.arrays import Array, ArrayKind, as_matrix, kind_of, rows_and_cols, stream_of
+from libbnb.functional._torch import compiling, traced
 
 __all__ = ["int8_double_quant", "int8_mm_dequant", "int8_vectorwise_dequant", "int8_vectorwise_quant"]
 
@@ -56,6 +57,8 @@ def int8_vectorwise_quant(A: Array, threshold: float = 0.0) -> tuple[Array, Arra
     TypeError
         A is no array.
     """
+    if compiling():
+        return traced().int8_vectorwise_quant(A, threshold)
     kind = kind_of(A, "A")
     limit = checked_threshold(threshold)
     source, a = kind.read_rows(A, "A")
@@ -92,6 +95,8 @@ def int8_vectorwise_dequant(A: Array, stats: Array, out: Array | None = None) ->
     TypeError
         Something is no array, or not of the library of A.
     """
+    if compiling():
+        return traced().int8_vectorwise_dequant(A, stats, out)
     kind = kind_of(A, "A")
     source, a = kind.read_rows(A, "A")
     shape = tuple(source.shape)
@@ -136,6 +141,8 @@ def int8_double_quant(
     TypeError
         Something is no array, or not of the library of A.
     """
+    if compiling():
+        return traced().int8_double_quant(A, col_stats, row_stats, out_col, out_row, threshold)
     kind = kind_of(A, "A")
     limit = checked_threshold(threshold)
     source, a = kind.read_rows(A, "A")
@@ -190,6 +197,8 @@ def int8_mm_dequant(
     TypeError
         Something is no array, or not of the library of A.
     """
+    if compiling():
+        return traced().int8_mm_dequant(A, row_stats, col_stats, out, bias)
     kind = kind_of(A, "A")
     source, a = kind.read(A, "A")
     shape = tuple(source.shape)

@@ -11,7 +11,8 @@ from libbnb._errors import InvalidArgument
 from libbnb._native import View, call, lib
 from libbnb.arrays import NUMPY, Array, ArrayKind, as_matrix, kind_of, stream_of
 from libbnb.arrays.dtypes import WORDS, name_of
-from libbnb.functional._products import compiling, read_factors, read_optional, result, shape_text
+from libbnb.functional._products import read_factors, read_optional, result, shape_text
+from libbnb.functional._torch import compiling, traced
 from libbnb.functional.int8 import checked_threshold, int8_vectorwise_quant
 from libbnb.matmul_state import MatmulLtState
 
@@ -53,6 +54,8 @@ def int8_linear_matmul(A: Array, B: Array, out: Array | None = None, dtype: Any 
     TypeError
         Something is no array, or not of the library of A.
     """
+    if compiling():
+        return traced().int8_linear_matmul(A, B, out, dtype)
     if name_of(dtype, "dtype") != "int32":
         raise InvalidArgument(f"int8_linear_matmul: dtype is {dtype!r}, must be int32")
     kind = kind_of(A, "A")
@@ -103,6 +106,8 @@ def int8_scaled_mm(
     TypeError
         Something is no array, or not of the library of A.
     """
+    if compiling():
+        return traced().int8_scaled_mm(A, B, row_stats, col_stats, bias, dtype, out)
     kind = kind_of(A, "A")
     left, a, right, b = read_factors(kind, A, B)
     row_stats, r = kind.read(row_stats, "row_stats")
@@ -157,6 +162,8 @@ def int8_mixed_scaled_mm(
     TypeError
         Something is no array, or not of the library of A.
     """
+    if compiling():
+        return traced().int8_mixed_scaled_mm(A, CA, CB, SCA, SCB, outlier_cols, bias, out)
     kind = kind_of(A, "A")
     source, a = kind.read_rows(A, "A")
     left, ca, right, cb = read_factors(kind, CA, CB, ("CA", "CB"))

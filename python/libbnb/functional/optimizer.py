@@ -34,6 +34,7 @@ def _update(
     nonfinite: str,
     found_inf: Array | None,
     blocksize: int,
+    param_norm: float = 0.0,
 ) -> None:
     optimizer = _lists.optimizer_number(optimizer_name)
     mode = _lists.nonfinite_number(nonfinite)
@@ -51,6 +52,7 @@ def _update(
             kept.append(array)  # it may be a copy, which must live as long as the call
             entries.write(name, [place])
     entries.steps[0] = block_length(step, "step")
+    entries.param_norms[0] = param_norm
     found = None if found_inf is None else _in_place(kind, found_inf, "found_inf")
     config = _lists.OptimizerConfig(optimizer, numbers, bool(skip_zeros), mode, None, found)
     _lists.update(config, entries, blocksize, stream_of(kind, g, view))
@@ -77,6 +79,7 @@ def optimizer_update_32bit(
     *,
     nonfinite: str = "propagate",
     found_inf: Array | None = None,
+    param_norm: float = 0.0,
 ) -> None:
     """One step of an optimizer with states in fp32. `p` and the states are updated in place.
 
@@ -121,6 +124,8 @@ def optimizer_update_32bit(
     found_inf
         float32, one element: becomes 1 if a gradient is NaN or infinite, else stays what it was. With "skip_step",
         nothing is done if it is not 0 before.
+    param_norm
+        The norm of p for `max_unorm`, where it is known; 0: it is measured.
 
     Raises
     ------
@@ -134,7 +139,7 @@ def optimizer_update_32bit(
         "weight_decay": weight_decay, "gnorm_scale": gnorm_scale, "max_unorm": max_unorm,
     }  # fmt: skip
     written = {"p": p, "state1": state1, "state2": state2, "unorm_vec": unorm_vec}
-    _update(optimizer_name, g, written, {}, numbers, step, skip_zeros, nonfinite, found_inf, 0)
+    _update(optimizer_name, g, written, {}, numbers, step, skip_zeros, nonfinite, found_inf, 0, param_norm)
 
 
 def optimizer_update_8bit_blockwise(
