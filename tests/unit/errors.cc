@@ -13,7 +13,7 @@
 namespace {
 
 constexpr DLDataType kF32{kDLFloat, 32, 1}, kF64{kDLFloat, 64, 1}, kU8{kDLUInt, 8, 1}, kI8{kDLInt, 8, 1},
-    kI32{kDLInt, 32, 1};
+    kI32{kDLInt, 32, 1}, kI64{kDLInt, 64, 1};
 
 // A tensor with memory of its own, full of a byte that no call that fails may change.
 struct Array {
@@ -188,6 +188,61 @@ void nested() {
   CHECK(out.untouched());
 }
 
+void int8_products() {
+  constexpr bnb_status kWrong = BNB_ERROR_INVALID_ARGUMENT;
+  Array A{kI8, {3, 8}}, B{kI8, {5, 8}}, narrow{kI8, {5, 7}}, out{kI32, {3, 5}}, turned{kI32, {5, 3}}, floats{kF32, {3, 5}};
+  expect(cgemm_int8(&A.tensor, &narrow.tensor, &out.tensor, nullptr), kWrong,
+         {"cgemm_int8: B has shape [5, 7], must have 8 columns as A, [3, 8], has"});
+  expect(cgemm_int8(&A.tensor, &B.tensor, &turned.tensor, nullptr), kWrong, {"out has shape [5, 3], must have [3, 5]"});
+  expect(cgemm_int8(&A.tensor, &B.tensor, &floats.tensor, nullptr), kWrong, {"out is float32, must be int32"});
+  Array wide_a{kI8, {0, 131072}}, wide_b{kI8, {0, 131072}}, empty{kI32, {0, 0}};  // 131072 * 128 * 128 is 2^31
+  expect(cgemm_int8(&wide_a.tensor, &wide_b.tensor, &empty.tensor, nullptr), kWrong, {"A has 131072 columns", "at most 131071"});
+  wide_a.shape[1] = wide_b.shape[1] = 131071;
+  CHECK(cgemm_int8(&wide_a.tensor, &wide_b.tensor, &empty.tensor, nullptr) == BNB_OK);
+
+  Array rows{kF32, {3}}, cols{kF32, {5}}, X{kF32, {3, 8}}, list{kI64, {2}}, long_list{kI64, {9}}, bias{kF32, {4}};
+  const auto mixed = [&](Array &columns, Array *b) {
+    return cgemm_int8_mixed(&X.tensor, &A.tensor, &B.tensor, &rows.tensor, &cols.tensor, &columns.tensor, b ? &b->tensor : nullptr,
+                            &floats.tensor, nullptr);
+  };
+  const auto columns = [&](int64_t first, int64_t second) {
+    const int64_t values[2] = {first, second};
+    std::memcpy(list.bytes.data(), values, sizeof values);
+    return mixed(list, nullptr);
+  };
+  expect(columns(3, 8), kWrong, {"cgemm_int8_mixed: outlier_cols[1] is 8, must be a column of A, 0 to 7"});
+  expect(columns(-1, 2), kWrong, {"outlier_cols[0] is -1"});
+  expect(columns(4, 4), kWrong, {"outlier_cols[1] is 4", "above those before it"});
+  expect(mixed(long_list, nullptr), kWrong, {"outlier_cols has 9 elements, more than A has columns, 8"});
+  expect(mixed(list, &bias), kWrong, {"bias has 4 elements, must have 5"});
+  expect(cgemm_int8_scaled(&A.tensor, &B.tensor, &cols.tensor, &cols.tensor, nullptr, &floats.tensor, nullptr), kWrong,
+         {"row_stats has 5 elements, must have 3 (one per row of out)"});
+  expect(clinear_int8(&X.tensor, &B.tensor, &cols.tensor, -2.0f, nullptr, &floats.tensor, nullptr), kWrong,
+         {"clinear_int8: threshold is -2"});
+  CHECK(out.untouched() && floats.untouched());
+  CHECK(columns(0, 7) == BNB_OK);
+}
+
+void sparse_products() {
+  constexpr bnb_status kWrong = BNB_ERROR_INVALID_ARGUMENT;
+  Array rowidx{kI32, {2}}, colidx{kI32, {2}}, values{kF32, {2}}, B{kF32, {6, 4}}, out{kF32, {3, 4}}, stats{kF32, {4}}, two{kF32, {2}};
+  const auto multiply = [&](int32_t row, int32_t col, const DLTensor *scale, const DLTensor *s, int32_t transposed) {
+    const int32_t rows[2] = {0, row}, cols[2] = {0, col};
+    std::memcpy(rowidx.bytes.data(), rows, sizeof rows);
+    std::memcpy(colidx.bytes.data(), cols, sizeof cols);
+    return cgemm_coo(&rowidx.tensor, &colidx.tensor, &values.tensor, scale, &B.tensor, s, transposed, &out.tensor, nullptr);
+  };
+  expect(multiply(3, 0, nullptr, nullptr, 0), kWrong, {"cgemm_coo: rowidx[1] is 3, must be 0 to 2"});
+  expect(multiply(0, 6, nullptr, nullptr, 0), kWrong, {"cgemm_coo: colidx[1] is 6, must be 0 to 5"});
+  expect(multiply(0, -1, nullptr, nullptr, 0), kWrong, {"colidx[1] is -1"});
+  expect(multiply(0, 0, &two.tensor, nullptr, 0), kWrong, {"values_scale has 2 elements, must have 1"});
+  expect(multiply(0, 0, nullptr, &stats.tensor, 0), kWrong, {"col_stats belong to an int8 B, but it is float32"});
+  expect(multiply(0, 0, nullptr, nullptr, 1), kWrong, {"out has shape [3, 4], must have 6 columns as the transposed B, [6, 4], has"});
+  expect(multiply(0, 0, nullptr, nullptr, 2), kWrong, {"transposed_B is 2, must be 0 or 1"});
+  CHECK(out.untouched());
+  CHECK(multiply(2, 5, nullptr, nullptr, 0) == BNB_OK);
+}
+
 }  // namespace
 
 int main() {
@@ -198,5 +253,7 @@ int main() {
   unit::run("codes", codes);
   unit::run("matrices", matrices);
   unit::run("nested", nested);
+  unit::run("int8_products", int8_products);
+  unit::run("sparse_products", sparse_products);
   return unit::summary();
 }
