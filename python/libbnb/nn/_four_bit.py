@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: MIT
 """What layers with a Params4bit share: settings, the state that outlives the parameter, and state dicts."""
 
+# What PyTorch's classes have for subclasses is private or without types.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportPrivateUsage=false, reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false
+
 from __future__ import annotations
 
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -118,13 +122,12 @@ class FourBitModule(torch.nn.Module):
     ) -> None:
         arguments = LoadArguments(state_dict, prefix, local_metadata, strict, *lists)
         key = prefix + "weight"
-        value = state_dict.get(key)
+        value = cast(Any, state_dict.get(key))
         parts = {name: state_dict[name] for name in state_dict if name.startswith(key + ".")}
-        is_float = isinstance(value, torch.Tensor) and value.is_floating_point()
         if value is not None and parts:
             self._load_quantized(arguments, value, parts)
             load_rest(super()._load_from_state_dict, arguments, {key, *parts})
-        elif is_float and self._holds_codes() and tuple(value.shape) == self._weight_shape():
+        elif self._holds_codes() and _is_float(value) and tuple(value.shape) == self._weight_shape():
             weights = value if self.weight.is_meta else value.to(self.weight.device)
             self.weight = self._as_params(weights.detach()).quantize()
             load_rest(super()._load_from_state_dict, arguments, {key})
@@ -153,3 +156,7 @@ class FourBitModule(torch.nn.Module):
             arguments.errors.append(f"{arguments.prefix}weight: {value.numel()} items are too few codes for {shape}")
         else:
             self.weight = Params4bit.from_state(place(value, weight, arguments), state, module=self)
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.is_floating_point()

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MIT
 """What layers with Int8Params share: state dicts with the scales as SCB beside the weight."""
 
+# What PyTorch's classes have for subclasses is private or without types.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportPrivateUsage=false, reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,14 +1,21 @@
 # SPDX-License-Identifier: MIT
 """What quantized parameters do alike: moving quantizes them, casts leave codes alone, copies are whole."""
 
+# What PyTorch's classes have for subclasses is private or without types.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportPrivateUsage=false, reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false
+
 from __future__ import annotations
 
 import copy
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from libbnb.quant_state import QuantState
+
+_C: Any = torch._C
+_parse_to = _C._nn._parse_to
 
 Self = TypeVar("Self", bound="QuantizedParameter")
 
@@ -22,6 +29,10 @@ class QuantizedParameter(torch.nn.Parameter):
     """
 
     module: torch.nn.Module | None
+
+    if TYPE_CHECKING:  # what stubs of PyTorch say of the arguments is not true of subclasses
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
     @property
     def holds_codes(self) -> bool:
@@ -70,12 +81,12 @@ class QuantizedParameter(torch.nn.Parameter):
     def with_data(self: Self, data: torch.Tensor) -> Self:
         """A parameter with the same attributes around other data."""
         made = torch.Tensor._make_subclass(type(self), data, self.requires_grad)
-        made.__dict__.update(self.__dict__)
+        vars(made).update(vars(self))
         return made
 
     def to(self: Self, *args: Any, **kwargs: Any) -> Self:
         """As `torch.Tensor.to`, but that a device quantizes, and that a dtype concerns float weights only."""
-        device, dtype, non_blocking, _ = torch._C._nn._parse_to(*args, **kwargs)
+        device, dtype, non_blocking, _ = _parse_to(*args, **kwargs)
         if not self.holds_codes:
             if device is not None and self._quantizes_on(device):
                 return self.quantize(device)
@@ -119,8 +130,8 @@ class QuantizedParameter(torch.nn.Parameter):
             return memo[id(self)]
         made = torch.Tensor._make_subclass(type(self), self.data.clone(), self.requires_grad)
         memo[id(self)] = made
-        for name, value in self.__dict__.items():
-            made.__dict__[name] = None if name == "module" else copy.deepcopy(value, memo)
+        for name, value in vars(self).items():
+            vars(made)[name] = None if name == "module" else copy.deepcopy(value, memo)
         return made
 
     def __copy__(self: Self) -> Self:
@@ -130,10 +141,10 @@ class QuantizedParameter(torch.nn.Parameter):
         # As bytes where that is the same: PyTorch cannot pickle the storage of float8 tensors.
         data = self.data.view(torch.uint8) if self.dtype.itemsize == 1 else self.data
         arguments = (type(self), data, self.dtype, self.requires_grad)
-        return rebuild_parameter, arguments, self.__dict__ | {"module": None}
+        return rebuild_parameter, arguments, vars(self) | {"module": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        vars(self).update(state)
 
 
 def _device_of(kind: str, device: Any) -> torch.device:

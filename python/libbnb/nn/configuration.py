@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MIT
 """QuantizationConfig: how a model is quantized, in the words of transformers' BitsAndBytesConfig."""
 
+# What PyTorch's classes have for subclasses is private or without types.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportPrivateUsage=false, reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false
+
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
@@ -87,7 +91,9 @@ class QuantizationConfig:
             raise InvalidArgument("only one of load_in_8bit, load_in_4bit and load_in_fp8 can be True")
         self.llm_int8_threshold = float(self.llm_int8_threshold)
         skips = self.llm_int8_skip_modules
-        if skips is not None and (isinstance(skips, str) or not all(isinstance(name, str) for name in skips)):
+        if skips is not None and (
+            isinstance(skips, str) or not all(isinstance(name, str) for name in cast(Any, skips))
+        ):
             raise TypeError(f"llm_int8_skip_modules is {skips!r}, must be a list of names")
         self.llm_int8_skip_modules = None if skips is None else list(skips)
         self.bnb_4bit_compute_dtype = _dtype(self.bnb_4bit_compute_dtype, None, _COMPUTE, "bnb_4bit_compute_dtype")

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Embedding tables that are trained with 32-bit optimizer states (arXiv:2110.02861, section 2.3)."""
 
+# What PyTorch's classes have for subclasses is private or without types.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportPrivateUsage=false, reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false
+
 from __future__ import annotations
 
 from typing import Any, TypeVar

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MIT
 """4-bit parameters in modules of others: the expert weights of a mixture of experts, three dimensions in one tensor."""
 
+# What PyTorch's classes have for subclasses is private or without types.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportPrivateUsage=false, reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false
+
 from __future__ import annotations
 
 from functools import partial

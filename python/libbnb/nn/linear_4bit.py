@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Linear layers with NF4 or FP4 weights (QLoRA, arXiv:2305.14314)."""
 
+# What PyTorch's classes have for subclasses is private or without types.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportPrivateUsage=false, reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false
+
 from __future__ import annotations
 
 from typing import Any, TypeVar
@@ -92,7 +96,8 @@ class Linear4bit(FourBitModule, torch.nn.Linear):
         dtype = x.dtype
         if self.compute_dtype is not None and self.compute_dtype != dtype:
             x = x.to(self.compute_dtype)
-        return matmul_4bit(x, self.weight.data, state, bias=self.bias).to(dtype)
+        y = matmul_4bit(x, self.weight.codes, state, bias=self.bias)
+        return y if y.dtype == dtype else y.to(dtype)
 
     def extra_repr(self) -> str:
         return (

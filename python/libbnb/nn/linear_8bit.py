@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Linear layers in int8 (LLM.int8(), arXiv:2208.07339)."""
 
+# What PyTorch's classes have for subclasses is private or without types.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportPrivateUsage=false, reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false
+
 from __future__ import annotations
 
 import copy

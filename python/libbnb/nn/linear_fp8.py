@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Linear layers with FP8 weights (arXiv:2209.05433)."""
 
+# What PyTorch's classes have for subclasses is private or without types.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportPrivateUsage=false, reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false
+
 from __future__ import annotations
 
 from typing import Any, TypeVar
@@ -105,7 +109,8 @@ class LinearFP8(torch.nn.Linear):
         if self.compute_dtype is not None and self.compute_dtype != dtype:
             x = x.to(self.compute_dtype)
         scale: Any = weight.scale
-        return matmul_fp8(x, weight.data, scale, bias=self.bias, blocksize=self.blocksize).to(dtype)
+        y = matmul_fp8(x, weight.data, scale, bias=self.bias, blocksize=self.blocksize)
+        return y if y.dtype == dtype else y.to(dtype)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, {self.quant_type}, blocksize={self.blocksize}"

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Columns that matter more than others: how they are found, and a layer that keeps their weights as floats."""
 
+# What PyTorch's classes have for subclasses is private or without types.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportPrivateUsage=false, reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false
+
 from __future__ import annotations
 
 from typing import Any, TypeVar

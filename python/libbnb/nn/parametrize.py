@@ -5,6 +5,10 @@ A parameter of any shape in any module is kept in 4 bits, and is dequantized as 
 forward pass of its module, once. For expert weights of which few are used, see `libbnb.nn.quantize_parameter_4bit`.
 """
 
+# What PyTorch's classes have for subclasses is private or without types.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportPrivateUsage=false, reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false
+
 from __future__ import annotations
 
 from functools import partial

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Params4bit: the weight of a layer, or of all experts of a layer, in NF4 or FP4."""
 
+# What PyTorch's classes have for subclasses is private or without types.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportPrivateUsage=false, reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -52,6 +56,7 @@ class Params4bit(QuantizedParameter):
     quant_state: QuantState | None
     quant_storage: torch.dtype
     bnb_quantized: bool
+    part: tuple[int, int] | None  # the first element and the number of those that this is, of the whole of the state
 
     def __new__(
         cls,
@@ -75,6 +80,7 @@ class Params4bit(QuantizedParameter):
         self.quant_storage = quant_storage
         self.bnb_quantized = bnb_quantized
         self.module = module
+        self.part = None
         return self
 
     @classmethod
@@ -144,6 +150,12 @@ class Params4bit(QuantizedParameter):
             self.quant_state.to(device)
 
     @property
+    def codes(self) -> torch.Tensor:
+        """`data`, without the detour that every attribute of a tensor takes through `__torch_function__`."""
+        with torch._C.DisableTorchFunctionSubclass():
+            return self.data
+
+    @property
     def logical_shape(self) -> torch.Size:
         """The shape of the weights, whether they are quantized or not."""
         return self.shape if self.quant_state is None else torch.Size(self.quant_state.shape)
@@ -153,7 +165,7 @@ class Params4bit(QuantizedParameter):
         if not self.holds_codes:
             return self.data
         data, state = self.data, self._known_state()
-        if "part" in self.__dict__:
+        if self.part is not None:
             start, count = self.part
             state = state_of_part(state, start, _part_shape(state.shape, count))
         return dequantize_4bit(data, state)
@@ -255,7 +267,7 @@ class Params4bit(QuantizedParameter):
         return self._of_state("nested_offset").offset
 
     def _of_state(self, name: str) -> QuantState:
-        state = self.__dict__.get("quant_state")
+        state = vars(self).get("quant_state")
         if state is None:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return state
@@ -300,13 +312,13 @@ def _cut(plain: Plain, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
 
 
 def _part(whole: Params4bit, data: torch.Tensor) -> Params4bit:
-    made = whole.with_data(data)
+    made: Any = whole.with_data(data)
+    made.part = None
     if whole.holds_codes and data.is_contiguous():
         per_item = 2 * data.element_size()
-        begin, _ = whole.__dict__.get("part", (0, 0))
-        start = begin + (data.storage_offset() - whole.data.storage_offset()) * per_item
-        total = prod(whole.logical_shape)
-        made.part = (start, max(0, min(data.numel() * per_item, total - start)))
+        start = (data.storage_offset() - whole.codes.storage_offset()) * per_item
+        start += 0 if whole.part is None else whole.part[0]
+        made.part = (start, max(0, min(data.numel() * per_item, prod(whole.logical_shape) - start)))
     return made
 
 
@@ -317,7 +329,7 @@ def _linear(plain: Plain, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         return plain(func, types, args, kwargs)
     x = args[0] if args else kwargs["input"]
     bias = args[2] if len(args) > 2 else kwargs.get("bias")
-    return matmul_4bit(x, weight.data, weight._known_state(), bias=bias)
+    return matmul_4bit(x, weight.codes, weight._known_state(), bias=bias)
 
 
 _HANDLERS: dict[Any, Callable[[Plain, Any, Any, Any, Any], Any]] = {

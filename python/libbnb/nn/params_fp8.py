@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MIT
 """FP8Params: the weight of a layer in 8-bit floats, one scale per row or per block (arXiv:2209.05433)."""
 
+# What PyTorch's classes have for subclasses is private or without types.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportPrivateUsage=false, reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Int8Params: the weight of a layer in int8, one scale per row (LLM.int8(), arXiv:2208.07339)."""
 
+# What PyTorch's classes have for subclasses is private or without types.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportPrivateUsage=false, reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false
+# pyright: reportConstantRedefinition=false
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Quantizing the layers of a model in place."""
 
+# What PyTorch's classes have for subclasses is private or without types.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportPrivateUsage=false, reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -76,13 +80,14 @@ def _chosen(model: torch.nn.Module, settings: QuantizationConfig) -> Iterator[tu
 
     Names, because a layer that nobody holds is freed as soon as it is replaced.
     """
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     configs = nested_configs(config.to_dict() if hasattr(config, "to_dict") else {})
     has_experts = any(".experts" in name for name, _ in model.named_modules())
     heads = _heads(model)
     shared = _shared_with_others(model)
     skips = settings.llm_int8_skip_modules
     first: dict[int, str] = {}
+    module: Any
     for name, module in model.named_modules(remove_duplicate=False):
         if not _is_linear(module):
             continue

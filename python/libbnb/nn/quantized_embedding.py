@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Embedding tables in 4 and 8 bits, of which only the rows that are asked for are dequantized."""
 
+# What PyTorch's classes have for subclasses is private or without types.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportPrivateUsage=false, reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false
+
 from __future__ import annotations
 
 from math import gcd
@@ -90,7 +94,7 @@ class Embedding4bit(FourBitModule, torch.nn.Embedding):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         state = self._ready()
         n = self.num_embeddings * self.embedding_dim
-        codes = self.weight.data.view(torch.uint8).flatten()[: (n + 1) // 2]
+        codes = self.weight.codes.view(torch.uint8).flatten()[: (n + 1) // 2]
         if self.embedding_dim % 2:  # rows share bytes
             return torch.nn.functional.embedding(input, dequantize(codes, state, self._weight_shape(), self.dtype))
         rows = torch.nn.functional.embedding(input, codes.view(self.num_embeddings, -1))

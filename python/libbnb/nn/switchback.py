@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MIT
 """SwitchBack: training with int8 products (arXiv:2304.13013, section 2)."""
 
+# What PyTorch's classes have for subclasses is private or without types.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportPrivateUsage=false, reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false
+
 from __future__ import annotations
 
 from typing import Any, TypeVar
