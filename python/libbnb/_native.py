@@ -171,6 +171,8 @@ _CONSTANTS = struct.Struct("=QQQ")
 SLOT = _VIEW.size + _CONSTANTS.size
 TENSOR_OFFSET = 4 * 8  # behind shape and strides
 _TENSORS_PER_FRAME = 12
+_NESTED_TENSORS = 3  # behind them: code, absmax and offset of a bnb_nested
+_NESTED_START = _TENSORS_PER_FRAME * SLOT
 
 if SLOT - TENSOR_OFFSET != ffi.sizeof("DLTensor"):
     raise LoadError("libbnb needs a 64-bit platform")
@@ -192,14 +194,16 @@ class Frame:
     __slots__ = ("buffer", "memory", "nested", "tensors")
 
     def __init__(self) -> None:
-        self.memory = ffi.new("int64_t[]", _TENSORS_PER_FRAME * SLOT // 8)
+        size = _NESTED_START + _NESTED_TENSORS * SLOT
+        self.memory = ffi.new("int64_t[]", size // 8)
         self.buffer = ffi.buffer(self.memory)
         start = int(ffi.cast("uintptr_t", self.memory))
         self.tensors: list[Any] = []
-        for slot in range(start, start + _TENSORS_PER_FRAME * SLOT, SLOT):
+        for slot in range(start, start + size, SLOT):
             self.tensors.append(ffi.cast("DLTensor *", slot + TENSOR_OFFSET))
             _CONSTANTS.pack_into(self.buffer, slot - start + _VIEW.size, slot, slot + 16, 0)
         self.nested = ffi.new("bnb_nested *")
+        self.nested.code, self.nested.absmax, self.nested.offset = self.tensors[_TENSORS_PER_FRAME:]
 
 
 frames: list[Frame] = []
@@ -229,7 +233,7 @@ def call(function: Any, stream: Any, *arguments: Any) -> None:
         elif argument is None:
             argument = NULL
         elif argument.__class__ is Nested:
-            argument, used = _write_nested(frame, argument, used)
+            argument = _write_nested(frame, argument)
         values.append(argument)
     status = function(*values, stream)
     frames.append(frame)
@@ -249,13 +253,13 @@ class Nested:
         self.blocksize = blocksize
 
 
-def _write_nested(frame: Frame, nested: Nested, used: int) -> tuple[Any, int]:
-    for i, view in enumerate((nested.code, nested.absmax, nested.offset)):
-        _write_view(frame.buffer, (used + i) * SLOT, *view)
-    struct_ = frame.nested
-    struct_.code, struct_.absmax, struct_.offset = frame.tensors[used : used + 3]
-    struct_.blocksize = nested.blocksize
-    return struct_, used + 3
+def _write_nested(frame: Frame, nested: Nested) -> Any:
+    buffer = frame.buffer
+    _write_view(buffer, _NESTED_START, *nested.code)
+    _write_view(buffer, _NESTED_START + SLOT, *nested.absmax)
+    _write_view(buffer, _NESTED_START + 2 * SLOT, *nested.offset)
+    frame.nested.blocksize = nested.blocksize
+    return frame.nested
 
 
 _address_type = ffi.typeof("uintptr_t")
