@@ -11,8 +11,10 @@
 namespace bnb::cpu::BNB_ISA {
 namespace {
 
-// Weights of a stretch, activations of a stretch and sums of a unit share a level 2 cache of 2 MiB.
-constexpr int64_t kByteTilesRows = 512, kByteTilesColumns = 256, kFewByteTilesColumns = 64;
+// Weights of a stretch, activations of a stretch and sums of a unit share a level 2 cache of 2 MiB. Where few rows share the copy of
+// a weight, a stretch of weights stays in the level 1 cache.
+constexpr int64_t kByteTilesRows = 512, kByteTilesColumns = 256;
+constexpr int64_t kFewByteTilesRows = 256, kFewByteTilesColumns = 64;
 constexpr int64_t kByteTileK = 64;  // elements of K in a tile
 constexpr int64_t kByteTilesStretch = 512;
 constexpr int64_t kByteTileStride = kByteTilesStretch / kByteTileK * kTileBytes;  // from one row of tiles to the next
@@ -128,7 +130,7 @@ void multiply_byte_tile_panels(const GemmInt8KernelArgs &args, int64_t begin, in
 
 ProductPlan plan_byte_tiles(const GemmInt8Args &args, int threads) {
   ProductPlan plan{};
-  const bool few = args.m <= 16;
+  const bool few = args.m <= kFewByteTilesRows;
   plan.unit_columns = few ? kFewByteTilesColumns : kByteTilesColumns;
   while (plan.unit_columns > kFewByteTilesColumns && cut(args, plan.unit_columns, kByteTilesRows).count() < 4 * threads) {
     plan.unit_columns /= 2;
