@@ -70,6 +70,14 @@ BNB_INLINE const char *scales_of(const AbsmaxView &scales, int64_t first, int64_
   return reinterpret_cast<const char *>(buffer);
 }
 
+// Rows of weights that are asked for before they are decoded: far enough for main memory, and near enough to stay in the cache.
+constexpr int64_t kRowsAhead = 8;
+
+// Asks for the scales from block `first` on. Any block will do.
+BNB_INLINE void prefetch_scales(const AbsmaxView &scales, int64_t first) {
+  prefetch(scales.codes ? static_cast<const void *>(scales.codes + first) : static_cast<const char *>(scales.absmax) + first * 4);
+}
+
 // The blocks of elements [k0, k1) of a row that is made of whole blocks.
 struct Blocks {
   int64_t per_row, first, count;  // first: within the row
@@ -122,24 +130,28 @@ template <typename Tag, typename At>
 BNB_INLINE void write_sums(const GemmArgs &args, const At &at, int64_t c_stride, int64_t m0, int64_t rows, int64_t n0,
                            int64_t columns, bool scales_waited) {
   constexpr int64_t kSize = sizeof(typename Tag::Storage);
-  for (int64_t n = 0; n < columns; n += kLanes) {
-    const int64_t count = smaller(kLanes, columns - n);
-    const Floats bias = load_bias(args, n0 + n, count);
-    const Floats scale = scales_waited ? load_row_scales(args, n0 + n, count) : splat(1.0f);
-    for (int64_t m = 0; m < rows; m += kLanes) {
+  for (int64_t m = 0; m < rows; m += kLanes) {
+    const int64_t left = smaller(kLanes, rows - m);
+    for (int64_t n = 0; n < columns; n += kLanes) {
+      const int64_t count = smaller(kLanes, columns - n);
+      const Floats bias = args.bias ? load_bias(args, n0 + n, count) : splat(0.0f);
+      const Floats scale = scales_waited ? load_row_scales(args, n0 + n, count) : splat(1.0f);
       Floats x[kLanes];
       BNB_UNROLL for (int i = 0; i < kLanes; ++i) x[i] = load<F32>(at(n, m) + i * c_stride);
       transpose(x);
+      if (scales_waited) {
+        BNB_UNROLL for (int i = 0; i < kLanes; ++i) x[i] = mul(x[i], scale);
+      }
+      if (args.bias) {
+        BNB_UNROLL for (int i = 0; i < kLanes; ++i) x[i] = add(x[i], bias);
+      }
       char *out = static_cast<char *>(args.out) + ((m0 + m) * args.out_stride + n0 + n) * kSize;
-      const int64_t left = smaller(kLanes, rows - m);
-      BNB_UNROLL for (int i = 0; i < kLanes; ++i) {
-        if (i >= left) continue;
-        Floats sums = scales_waited ? mul(x[i], scale) : x[i];
-        if (args.bias) sums = add(sums, bias);
-        if (count == kLanes) {
-          store<Tag>(out + i * args.out_stride * kSize, sums);
-        } else {
-          store_some<Tag>(out + i * args.out_stride * kSize, sums, count);
+      const int64_t stride = args.out_stride * kSize;
+      if (left == kLanes && count == kLanes) {
+        BNB_UNROLL for (int i = 0; i < kLanes; ++i) store<Tag>(out + i * stride, x[i]);
+      } else {
+        BNB_UNROLL for (int i = 0; i < kLanes; ++i) {
+          if (i < left) store_some<Tag>(out + i * stride, x[i], count);
         }
       }
     }

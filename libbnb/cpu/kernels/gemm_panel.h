@@ -80,7 +80,7 @@ BNB_INLINE void decode_group(const typename Lookup::Table &table, const typename
   }
 }
 
-// Elements [k0, k1) of a row that is made of whole blocks, up to the next multiple of kGroup. ahead: bytes to what is read next.
+// Elements [k0, k1) of a row that is made of whole blocks, up to the next multiple of kGroup. ahead: codes to what will be read soon.
 template <typename Lookup>
 BNB_INLINE void decode_blocks(const GemmArgs &args, const typename Lookup::Table &table, Ints index, const Blocks &blocks,
                               int64_t row, int64_t k0, int64_t k1, int64_t ahead, float *out) {
@@ -88,10 +88,11 @@ BNB_INLINE void decode_blocks(const GemmArgs &args, const typename Lookup::Table
   float buffer[kScalesAtOnce];
   const char *scales = scales_of(args.scales, row * blocks.per_row + blocks.first, blocks.count, buffer);
   const uint8_t *w = args.b + bytes_of_codes<Lookup>(row * args.k + k0);
+  prefetch_scales(args.scales, row * blocks.per_row + blocks.first + ahead / args.blocksize);
   const int64_t per_load = blocks_share_loads<Lookup>(args) ? kGroup / args.blocksize : 0;
   int64_t left_in_block = blocks.left_in_first;
   for (int64_t k = k0; k < k1; k += kGroup, w += Lookup::kGroupBytes, out += kGroup) {
-    prefetch(w + ahead);
+    prefetch(w + bytes_of_codes<Lookup>(ahead));
     const int64_t left = k1 - k;
     const auto group = left >= kGroup ? Lookup::read(table, w) : Lookup::read_some(table, w, left);
     if (per_load > 0 && left >= kGroup) {
@@ -142,7 +143,7 @@ BNB_INLINE void decode_panel(const GemmArgs &args, const typename Format::FloatL
   using Lookup = typename Format::FloatLookup;
   const bool ordered = !rows_are_blocks<Lookup>(args);
   const Blocks blocks = blocks_of(args, k0, k1);
-  const int64_t ahead = bytes_of_codes<Lookup>(k1 < args.k ? kStretch : columns * args.k - k0);
+  const int64_t ahead = kRowsAhead * args.k;
   for (int64_t n = 0; n < round_up(columns, kTileRows); ++n) {
     float *out = weights + n * kWeightStride;
     if (n >= columns) {

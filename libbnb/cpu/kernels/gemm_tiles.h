@@ -8,7 +8,7 @@
 // fp16 is two parts of bf16 on both sides, high and low: a product is high * high + high * low + low * high.
 //
 // A format is a class with
-//   kGroup, kGroupTiles, Table, table(quant_type)    a load of codes; tiles that it has a row in; what a call needs to know
+//   kGroup, kGroupTiles, Table, table(args)    a load of codes; tiles that it has a row in; what a call needs to know
 //   fits(args)                   whether its decode_row() can do these shapes
 //   scales_wait(args)            whether weights are decoded without their scale, exactly, which the sums then get
 //   decode_row<kParts>(args, table, blocks, row, k0, k1, ahead, to, part_stride)
@@ -28,9 +28,9 @@ constexpr int kParts = Tag::kDType == DType::kF16 ? 2 : 1;
 // A unit's activations and weights of a stretch and its sums share a level 2 cache (2 MiB where there is AMX). Short stretches
 // leave the tiles of one product in level 1: tile products alone, of zeros, ran at 2.1 TFLOP/s on one core of a shared Xeon with
 // AMX, at 1.5 with stretches of 1024. Whole products are far below both; what holds them there is not known.
-constexpr int64_t kTilesStretch = 256, kTilesRows = 512;
+constexpr int64_t kTilesStretch = 512, kTilesRows = 512;
 template <typename Tag>
-constexpr int64_t kTilesColumns = 512 / kParts<Tag>;
+constexpr int64_t kTilesColumns = 256 / kParts<Tag>;
 constexpr int64_t kFewTilesRows = 16, kFewTilesColumns = 64;  // one tile of activations serves four of weights
 
 constexpr int64_t kWeightTileStride = kTilesStretch / 32 * kTileBytes;
@@ -72,7 +72,7 @@ BNB_INLINE void decode_tiles(const GemmKernelArgs &args, const typename Format::
                              int64_t step, int64_t k0, int64_t k1, int64_t part_stride) {
   const Blocks blocks = blocks_of(args, k0, k1);
   const int64_t tiles = ceil_div(k1 - k0, Format::kGroup) * Format::kGroupTiles;
-  const int64_t ahead = k1 < args.k ? kTilesStretch : columns * args.k - k0;
+  const int64_t ahead = kRowsAhead * args.k;
   for (int64_t n = 0; n < round_up(columns, step); ++n) {
     char *to = args.scratch + n / 16 * kWeightTileStride + n % 16 * 64;
     if (n < columns) {
@@ -88,8 +88,8 @@ BNB_INLINE void decode_tiles(const GemmKernelArgs &args, const typename Format::
 
 // The tiles of a stretch by those of the activations, into c: blocks of kN x kM tiles one behind the other, along columns first.
 template <typename Format, typename Tag, int kN, int kM>
-BNB_INLINE void multiply_stretch(const GemmKernelArgs &args, int64_t m0, int64_t rows, int64_t columns, int64_t k0,
-                                 int64_t tiles, int64_t part_stride, float *c) {
+BNB_INLINE void multiply_stretch(const TileUnit &tile_unit, const GemmKernelArgs &args, int64_t m0, int64_t rows,
+                                 int64_t columns, int64_t k0, int64_t tiles, int64_t part_stride, float *c) {
   const int64_t a_part = tiles_of_row<Format>(args) * kTileBytes, a_stride = kParts<Tag> * a_part;
   const bool exact = Format::scales_wait(args);
   for (int64_t m = 0; m < rows; m += 16 * kM) {
@@ -98,13 +98,13 @@ BNB_INLINE void multiply_stretch(const GemmKernelArgs &args, int64_t m0, int64_t
       const char *w = args.scratch + n / 16 * kWeightTileStride;
       if constexpr (kParts<Tag> == 1) {
         const TileRun runs[1] = {{w, a}};
-        multiply_tiles<kN, kM>(runs, kWeightTileStride, a_stride, tiles, c, k0 == 0);
+        tile_unit.multiply<kN, kM>(runs, kWeightTileStride, a_stride, tiles, c, k0 == 0);
       } else if (exact) {
         const TileRun runs[2] = {{w, a}, {w, a + a_part}};
-        multiply_tiles<kN, kM>(runs, kWeightTileStride, a_stride, tiles, c, k0 == 0);
+        tile_unit.multiply<kN, kM>(runs, kWeightTileStride, a_stride, tiles, c, k0 == 0);
       } else {
         const TileRun runs[3] = {{w, a}, {w, a + a_part}, {w + part_stride, a}};
-        multiply_tiles<kN, kM>(runs, kWeightTileStride, a_stride, tiles, c, k0 == 0);
+        tile_unit.multiply<kN, kM>(runs, kWeightTileStride, a_stride, tiles, c, k0 == 0);
       }
     }
   }
@@ -112,7 +112,8 @@ BNB_INLINE void multiply_stretch(const GemmKernelArgs &args, int64_t m0, int64_t
 
 // A unit, in blocks of kN x kM tiles.
 template <typename Format, typename Tag, int kN, int kM>
-BNB_INLINE void multiply_tile_unit(const GemmKernelArgs &args, const typename Format::Table &table, int64_t m0, int64_t n0) {
+BNB_INLINE void multiply_tile_unit(const TileUnit &tile_unit, const GemmKernelArgs &args, const typename Format::Table &table,
+                                   int64_t m0, int64_t n0) {
   const int64_t columns = smaller(args.unit_columns, args.n - n0), rows = smaller(kTilesRows, args.m - m0);
   const int64_t part_stride = args.unit_columns / 16 * kWeightTileStride, across = ceil_div(columns, 16 * kN);
   float *c = reinterpret_cast<float *>(args.scratch + kParts<Tag> * part_stride);
@@ -120,7 +121,7 @@ BNB_INLINE void multiply_tile_unit(const GemmKernelArgs &args, const typename Fo
     const int64_t k1 = smaller(k0 + kTilesStretch, args.k);
     const int64_t tiles = ceil_div(k1 - k0, Format::kGroup) * Format::kGroupTiles;
     decode_tiles<Format, Tag>(args, table, n0, columns, 16 * kN, k0, k1, part_stride);
-    multiply_stretch<Format, Tag, kN, kM>(args, m0, rows, columns, k0, tiles, part_stride, c);
+    multiply_stretch<Format, Tag, kN, kM>(tile_unit, args, m0, rows, columns, k0, tiles, part_stride, c);
   }
   const auto at = [&](int64_t n, int64_t m) {
     const int64_t block = m / (16 * kM) * across + n / (16 * kN);
@@ -133,14 +134,14 @@ template <typename Format, typename Tag>
 void multiply_tile_panels(const GemmKernelArgs &args, int64_t begin, int64_t end) {
   static_assert(kTilesStretch % Format::kGroup == 0, "whole loads");
   const TileUnit tile_unit;
-  const typename Format::Table table = Format::table(args.quant_type);
+  const typename Format::Table table = Format::table(args);
   const Panels panels = cut(args, args.unit_columns, kTilesRows);
   for (int64_t unit = begin; unit < end; ++unit) {
     const int64_t n0 = unit % panels.across * args.unit_columns, m0 = unit / panels.across * kTilesRows;
     if (args.m <= kFewTilesRows) {
-      multiply_tile_unit<Format, Tag, 4, 1>(args, table, m0, n0);
+      multiply_tile_unit<Format, Tag, 4, 1>(tile_unit, args, table, m0, n0);
     } else {
-      multiply_tile_unit<Format, Tag, 2, 2>(args, table, m0, n0);
+      multiply_tile_unit<Format, Tag, 2, 2>(tile_unit, args, table, m0, n0);
     }
   }
 }

@@ -64,7 +64,7 @@ struct NibblePairLookup : NibbleLoad {
 struct NibbleTiles {
   static constexpr int64_t kGroup = NibbleLoad::kGroup, kGroupTiles = 4;
   using Table = Floats;
-  static BNB_INLINE Table table(bnb_quant_type quant_type) { return load<F32>(codebook_of(quant_type)); }
+  static BNB_INLINE Table table(const GemmArgs &args) { return load<F32>(codebook_of(args.quant_type)); }
 
   static BNB_INLINE bool fits(const GemmArgs &args) {
     return args.k % args.blocksize == 0 && args.blocksize % 32 == 0 &&
@@ -77,6 +77,7 @@ struct NibbleTiles {
                                     int64_t k1, int64_t ahead, char *to, int64_t part_stride) {
     float buffer[kScalesAtOnce];
     const char *from = scales_of(args.scales, row * blocks.per_row + blocks.first, blocks.count, buffer);
+    prefetch_scales(args.scales, row * blocks.per_row + blocks.first + ahead / args.blocksize);
     const uint8_t *w = args.b + (row * args.k + k0) / 2;
     int64_t left_in_block = blocks.left_in_first;
     for (int64_t k = k0; k < k1; k += kGroup, w += NibbleLoad::kGroupBytes, to += kGroupTiles * kTileBytes) {

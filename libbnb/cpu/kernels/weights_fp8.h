@@ -72,8 +72,13 @@ struct BytePairLookup : ByteLoad {
 // rounded once.
 struct ByteTiles {
   static constexpr int64_t kGroup = ByteLoad::kGroup, kGroupTiles = 2;
-  using Table = BytePairs;
-  static BNB_INLINE Table table(bnb_quant_type quant_type) { return ByteLoad::table(quant_type); }
+  struct Table {
+    BytePairs pairs;
+    Ints block_of_lane;
+  };
+  static BNB_INLINE Table table(const GemmArgs &args) {
+    return {ByteLoad::table(args.quant_type), block_of_lane<BytePairLookup>(args.blocksize)};
+  }
 
   static BNB_INLINE bool fits(const GemmArgs &args) { return rows_are_blocks<BytePairLookup>(args); }
   static BNB_INLINE bool scales_wait(const GemmArgs &args) { return args.blocksize == args.k; }
@@ -82,27 +87,27 @@ struct ByteTiles {
   static BNB_INLINE void decode_row(const GemmArgs &args, const Table &table, const Blocks &blocks, int64_t row, int64_t k0,
                                     int64_t k1, int64_t ahead, char *to, int64_t part_stride) {
     const char *scales = static_cast<const char *>(args.scales.absmax) + (row * blocks.per_row + blocks.first) * 4;
-    const Ints index = block_of_lane<BytePairLookup>(args.blocksize);
     const bool wait = scales_wait(args);
     const int64_t per_load = blocks_share_loads<BytePairLookup>(args) ? kGroup / args.blocksize : 0;
     const uint8_t *w = args.b + row * args.k + k0;
     int64_t left_in_block = blocks.left_in_first;
+    if (!wait) prefetch(scales + ahead / args.blocksize * 4);
     for (int64_t k = k0; k < k1; k += kGroup, w += kGroup, to += kGroupTiles * kTileBytes) {
       prefetch(w + ahead);
       const int64_t left = k1 - k;
       const __m512i codes = left >= kGroup ? load_bytes(w) : load_bytes_some(w, left);
       if (wait) {
-        const TwoPairs weights = look_up(table, codes);
+        const TwoPairs weights = look_up(table.pairs, codes);
         store_bytes(to, weights.even);
         store_bytes(to + kTileBytes, weights.odd);
       } else if (per_load > 0) {
         const int64_t count = left >= kGroup ? per_load : left / args.blocksize;
-        const Floats scale = spread(scales, count, index);
-        scale_bytes<kParts>(table, select(lanes_below<BytePairLookup>(smaller(left, kGroup)), scale, splat(0.0f)), codes, to,
+        const Floats scale = spread(scales, count, table.block_of_lane);
+        scale_bytes<kParts>(table.pairs, select(lanes_below<BytePairLookup>(smaller(left, kGroup)), scale, splat(0.0f)), codes, to,
                             kTileBytes, part_stride);
         scales += per_load * 4;
       } else {
-        scale_bytes<kParts>(table, splat(bnb::load<float>(scales, 0)), codes, to, kTileBytes, part_stride);
+        scale_bytes<kParts>(table.pairs, splat(bnb::load<float>(scales, 0)), codes, to, kTileBytes, part_stride);
         left_in_block -= kGroup;
         if (left_in_block == 0) {
           left_in_block = args.blocksize;

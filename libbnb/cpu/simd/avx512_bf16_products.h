@@ -149,7 +149,7 @@ BNB_INLINE BF16Parts load_parts(const char *p, int64_t count) {
   return {parts.high, _mm512_maskz_mov_epi16(finite, parts.low)};
 }
 
-// Weights and activations that multiply_tiles adds the products of.
+// Weights and activations that TileUnit adds the products of.
 struct TileRun {
   const char *w, *a;
 };
@@ -174,45 +174,46 @@ BNB_INLINE void interleave_rows(const __m512i (&rows)[16], int part, char *out) 
 }
 
 #if !defined(BNB_HAS_TILES)
-// What multiply_tiles needs to be around it.
+// What multiplies tiles, one object per thread.
 struct TileUnit {
   BNB_INLINE TileUnit() {}
-};
 
-// Tile kM * n + m of c (+)= for each run: weights of tile row n, `steps` tiles one behind the other, times activations of tile
-// column m. w_stride and a_stride: bytes from one tile row or column to the next. A tile of sums is 16 rows, of weights, of 16.
-template <int kN, int kM, int kRuns>
-BNB_INLINE void multiply_tiles(const TileRun (&runs)[kRuns], int64_t w_stride, int64_t a_stride, int64_t steps, float *c,
-                               bool first) {
-  constexpr int kRows = kM == 1 ? 16 : 8;
-  for (int row = 0; row < 16 * kN; row += kRows) {
-    Floats sums[kRows][kM];
-    float *to = c + row / 16 * kM * kTileSums + row % 16 * 16;
-    BNB_UNROLL for (int i = 0; i < kRows; ++i) {
-      BNB_UNROLL for (int m = 0; m < kM; ++m) sums[i][m] = first ? splat(0.0f) : load<F32>(to + m * kTileSums + i * 16);
-    }
-    for (const TileRun &run : runs) {
-      const char *w = run.w + (row / 16) * w_stride + (row % 16) * 64;
-      for (int64_t step = 0; step < steps; ++step) {
-        for (int pair = 0; pair < 16; ++pair) {
-          __m512i x[kM];
-          BNB_UNROLL for (int m = 0; m < kM; ++m) {
-            x[m] = _mm512_loadu_si512(run.a + m * a_stride + step * kTileBytes + pair * 64);
-          }
-          BNB_UNROLL for (int i = 0; i < kRows; ++i) {
-            const __m512i weights = _mm512_set1_epi32(bnb::load<int32_t>(w + step * kTileBytes + i * 64, pair));
+  // Tile kM * n + m of c = or, if not first, += for each run: weights of tile row n, `steps` tiles one behind the other, times
+  // activations of tile column m. w_stride and a_stride: bytes from one tile row or column to the next. A tile of sums is 16
+  // rows, of weights, of 16.
+  template <int kN, int kM, int kRuns>
+  BNB_INLINE void multiply(const TileRun (&runs)[kRuns], int64_t w_stride, int64_t a_stride, int64_t steps, float *c,
+                           bool first) const {
+    constexpr int kRows = kM == 1 ? 16 : 8;
+    for (int row = 0; row < 16 * kN; row += kRows) {
+      Floats sums[kRows][kM];
+      float *to = c + row / 16 * kM * kTileSums + row % 16 * 16;
+      BNB_UNROLL for (int i = 0; i < kRows; ++i) {
+        BNB_UNROLL for (int m = 0; m < kM; ++m) sums[i][m] = first ? splat(0.0f) : load<F32>(to + m * kTileSums + i * 16);
+      }
+      for (const TileRun &run : runs) {
+        const char *w = run.w + (row / 16) * w_stride + (row % 16) * 64;
+        for (int64_t step = 0; step < steps; ++step) {
+          for (int pair = 0; pair < 16; ++pair) {
+            __m512i x[kM];
             BNB_UNROLL for (int m = 0; m < kM; ++m) {
-              sums[i][m] = _mm512_dpbf16_ps(sums[i][m], __m512bh(weights), __m512bh(x[m]));
+              x[m] = _mm512_loadu_si512(run.a + m * a_stride + step * kTileBytes + pair * 64);
+            }
+            BNB_UNROLL for (int i = 0; i < kRows; ++i) {
+              const __m512i weights = _mm512_set1_epi32(bnb::load<int32_t>(w + step * kTileBytes + i * 64, pair));
+              BNB_UNROLL for (int m = 0; m < kM; ++m) {
+                sums[i][m] = _mm512_dpbf16_ps(sums[i][m], __m512bh(weights), __m512bh(x[m]));
+              }
             }
           }
         }
       }
-    }
-    BNB_UNROLL for (int i = 0; i < kRows; ++i) {
-      BNB_UNROLL for (int m = 0; m < kM; ++m) store<F32>(to + m * kTileSums + i * 16, sums[i][m]);
+      BNB_UNROLL for (int i = 0; i < kRows; ++i) {
+        BNB_UNROLL for (int m = 0; m < kM; ++m) store<F32>(to + m * kTileSums + i * 16, sums[i][m]);
+      }
     }
   }
-}
+};
 #endif
 
 BNB_INLINE Ints add_byte_products(Ints sums, Ints u, Ints s) { return _mm512_dpbusd_epi32(sums, u, s); }

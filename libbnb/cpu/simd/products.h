@@ -19,7 +19,7 @@
 //   Pairs                     32 bf16;  dot_pairs(weights, p, sums): sums + the products with the 32 bf16 at p, by pairs
 //   NibblePairs, BytePairs    codebooks of 4 and 8 bits as bf16, and look-ups of a load of codes
 //   BF16Parts and its words   fp32 as one or two parts of bf16
-//   TileUnit, multiply_tiles  products of tiles of 16 x 32 bf16
+//   TileUnit                  products of tiles of 16 x 32 bf16
 // Those with a dot product of bytes define BNB_HAS_BYTE_PRODUCTS and give
 //   load_bytes_some(p, count) the first `count` <= 4 * kLanes bytes, zeros behind them -> Ints
 //   add_byte_products(sums, u, s)    lane i is sums + the four products of uint8 in u and int8 in s -> Ints, modulo 2^32
