@@ -31,7 +31,7 @@ from language_model import Characters, LanguageModel, loss_on, text
 import libbnb
 from libbnb.nn import QuantizationConfig, get_memory_footprint, quantize_model
 
-CONTEXT, HEADS, RATE, WARM_UP = 128, 4, 2e-3, 20
+CONTEXT, HEADS, RATE, WARM_UP = 128, 4, 1e-3, 20
 WIDE_LAYERS, WIDE_HEADS, NEW_CHARACTERS, ROUNDS = 4, 16, 32, 3
 PROMPT = "Return the "
 

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -122,17 +122,20 @@ class FourBitModule(torch.nn.Module):
     ) -> None:
         arguments = LoadArguments(state_dict, prefix, local_metadata, strict, *lists)
         key = prefix + "weight"
-        value = cast(Any, state_dict.get(key))
+        value: Any = state_dict.get(key)
         parts = {name: state_dict[name] for name in state_dict if name.startswith(key + ".")}
-        if value is not None and parts:
+        load = super()._load_from_state_dict
+        if value is None:
+            load(state_dict, prefix, local_metadata, strict, *lists)
+        elif parts:
             self._load_quantized(arguments, value, parts)
-            load_rest(super()._load_from_state_dict, arguments, {key, *parts})
-        elif self._holds_codes() and _is_float(value) and tuple(value.shape) == self._weight_shape():
+            load_rest(load, arguments, {key, *parts})
+        elif self._holds_codes() and value.is_floating_point() and tuple(value.shape) == self._weight_shape():
             weights = value if self.weight.is_meta else value.to(self.weight.device)
             self.weight = self._as_params(weights.detach()).quantize()
-            load_rest(super()._load_from_state_dict, arguments, {key})
+            load_rest(load, arguments, {key})
         else:
-            super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *lists)
+            load(state_dict, prefix, local_metadata, strict, *lists)
 
     def _holds_codes(self) -> bool:
         return tuple(self.weight.shape) != self._weight_shape()
@@ -156,7 +159,3 @@ class FourBitModule(torch.nn.Module):
             arguments.errors.append(f"{arguments.prefix}weight: {value.numel()} items are too few codes for {shape}")
         else:
             self.weight = Params4bit.from_state(place(value, weight, arguments), state, module=self)
-
-
-def _is_float(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) and value.is_floating_point()
