@@ -189,6 +189,20 @@ def test_matmul_quantizes_the_weights_into_its_state(kind: Kind, threshold: floa
     np.testing.assert_array_equal(kind.host(again), kind.host(got))
 
 
+@pytest.mark.torch
+def test_matmul_without_weights() -> None:
+    torch = pytest.importorskip("torch")
+    a = activations((5, 96), np.float32)
+    for A in (a, torch.from_numpy(a), torch.from_numpy(a).requires_grad_()):
+        with pytest.raises(libbnb.InvalidArgument, match="B is None, and state has no quantized weights"):
+            libbnb.matmul(A, None)
+    CB, SCB = (torch.from_numpy(x) for x in weights(30, 96))
+    state = libbnb.MatmulLtState(CB=CB, SCB=SCB, has_fp16_weights=False)
+    A.grad = None
+    libbnb.matmul(A, None, state=state).sum().backward()
+    torch.testing.assert_close(A.grad[0], libbnb.int8_vectorwise_dequant(CB, SCB).sum(0))
+
+
 def test_matmul_with_its_own_state_and_a_bias() -> None:
     w, a = activations((30, 96), np.float32, 4), activations((5, 96), np.float32)
     bias, out = activations((30,), np.float32), np.empty((5, 30), np.float32)

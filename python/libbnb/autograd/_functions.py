@@ -95,8 +95,10 @@ def linear_int8_by_operator(
     return finish(multiply(A, CB, SCB, threshold, bias), out)
 
 
-def _quantize_weights(state: MatmulLtState, B: Tensor) -> None:
+def _quantize_weights(state: MatmulLtState, B: Tensor | None) -> None:
     if weights_are_stale(state, B):
+        if B is None:
+            raise InvalidArgument("matmul: B is None, and state has no quantized weights")
         state.reset_grads()
         state.CB, state.SCB, _ = torch.ops.libbnb.int8_vectorwise_quant(B.detach())
 
@@ -116,7 +118,7 @@ class MatMul8bitLt(torch.autograd.Function):
     def forward(
         ctx: Any,
         A: Tensor,
-        B: Tensor,
+        B: Tensor | None,
         out: Tensor | None = None,
         bias: Tensor | None = None,
         state: MatmulLtState | None = None,
@@ -135,7 +137,7 @@ class MatMul8bitLt(torch.autograd.Function):
         else:
             product = torch.ops.libbnb.linear_int8(A, state.CB, state.SCB, state.threshold, bias)
         ctx.save_for_backward(state.CB, state.SCB, codes, stats, outliers, state.idx if outliers is not None else None)
-        ctx.dtype_B = B.dtype
+        ctx.dtype_B = None if B is None else B.dtype
         ctx.bias_shape = None if bias is None else bias.shape
         ctx.bias_dtype = None if bias is None else bias.dtype
         if out is not None:
@@ -171,7 +173,7 @@ class MatMul8bitFp(torch.autograd.Function):
     def forward(
         ctx: Any,
         A: Tensor,
-        B: Tensor,
+        B: Tensor | None,
         out: Tensor | None = None,
         bias: Tensor | None = None,
         state: MatmulLtState | None = None,
@@ -181,7 +183,7 @@ class MatMul8bitFp(torch.autograd.Function):
         _quantize_weights(state, B)
         require_factors(A, state.CB.shape)
         ctx.save_for_backward(A if ctx.needs_input_grad[1] else None, state.CB, state.SCB)
-        ctx.dtype_B = B.dtype
+        ctx.dtype_B = None if B is None else B.dtype
         ctx.bias_shape = None if bias is None else bias.shape
         ctx.bias_dtype = None if bias is None else bias.dtype
         weights = torch.ops.libbnb.int8_vectorwise_dequant(state.CB, state.SCB, A.dtype)
@@ -206,11 +208,11 @@ _quantize_and_multiply: Any = MatMul8bitLt.apply  # pyright: ignore[reportUnknow
 
 
 def matmul_8bit_with_gradients(
-    A: Tensor, B: Tensor, out: Tensor | None, bias: Tensor | None, state: MatmulLtState
+    A: Tensor, B: Tensor | None, out: Tensor | None, bias: Tensor | None, state: MatmulLtState
 ) -> Tensor:
     """`libbnb.matmul` by operators of PyTorch: with gradients, and visible to torch.compile."""
     wanted = torch.is_grad_enabled()
-    learns = wanted and B.requires_grad
+    learns = wanted and B is not None and B.requires_grad
     wanted = learns or (wanted and (A.requires_grad or (bias is not None and bias.requires_grad)))
     if wanted and state.is_training and A.device.type in _DEQUANTIZING:
         return finish(_train(A, B, None, bias, state), out)

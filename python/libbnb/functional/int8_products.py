@@ -257,7 +257,7 @@ def multiply_int8(
 
 def matmul(
     A: Array,
-    B: Array,
+    B: Array | None,
     out: Array | None = None,
     state: MatmulLtState | None = None,
     threshold: float = 0.0,
@@ -271,7 +271,7 @@ def matmul(
         float32, float16 or bfloat16, shape (..., K).
     B
         The weights: a float dtype, shape (N, K). They are quantized into `state`, where the next call finds them; not
-        looked at if `state` has them already and ``state.has_fp16_weights`` is False.
+        looked at, and may be None, if `state` has them already and ``state.has_fp16_weights`` is False.
     out
         Where the product goes: the dtype of A, shape (..., N). A new array if None.
     state
@@ -306,6 +306,8 @@ def matmul(
         kind = kind_of(A, "A")
         if not kind.wants_operator(A, B, bias):
             if weights_are_stale(state, B):
+                if B is None:
+                    raise InvalidArgument("matmul: B is None, and state has no quantized weights")
                 state.CB, state.SCB, _ = int8_vectorwise_quant(B)
             return multiply_int8(kind, A, state.CB, state.SCB, state.threshold, bias, out)
     from libbnb.autograd._functions import matmul_8bit_with_gradients
@@ -313,7 +315,7 @@ def matmul(
     return matmul_8bit_with_gradients(A, B, out, bias, state)
 
 
-def weights_are_stale(state: MatmulLtState, B: Array) -> bool:
+def weights_are_stale(state: MatmulLtState, B: Array | None) -> bool:
     """Whether weights have to be quantized into a state: it has none, or they may have changed since.
 
     Weights in full precision change from step to step of training; while gradients are accumulated they do not.

@@ -84,7 +84,7 @@ def spmm_coo(
     values_scale: Array | float | None = None,
     col_stats: Array | None = None,
 ) -> Array:
-    """The product of a sparse and a dense matrix: ``A @ B``.
+    """The product of a sparse and a dense matrix: ``A @ B``. It has no gradients.
 
     Parameters
     ----------
