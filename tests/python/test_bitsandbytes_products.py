@@ -116,6 +116,16 @@ def test_igemmlt(ours: ctypes.CDLL, inner: int, tokens: int, outputs: int) -> No
         assert "row_scale" in c.last_error(ours)
 
 
+@pytest.mark.torch
+def test_igemmlt_is_what_torch_computes(ours: ctypes.CDLL) -> None:
+    torch = pytest.importorskip("torch")
+    weights, rows = codes(96, 320), codes(33, 320)
+    out = np.zeros((33, 96), np.int32)
+    arrays = [weights, rows, out, None]
+    assert ours.cigemmlt_32(None, 320, 33, 96, *map(pointer, arrays), 320, 320, 96, None) == 0
+    assert torch.equal(torch.from_numpy(out), torch._int_mm(torch.from_numpy(rows), torch.from_numpy(weights).t()))
+
+
 def sparse(rows: int, cols: int, nnz: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(nnz)
     places = np.sort(rng.choice(rows * cols, nnz, replace=False))
