@@ -46,16 +46,23 @@ struct NibbleFloatLookup : NibbleLoad {
 };
 
 #if defined(BNB_HAS_BF16_PRODUCTS)
-// As bf16, two of each 32-bit lane per step.
+// As bf16, two of each 32-bit lane per step. Three quarters of FP4's values are bf16 numbers, which the values are not.
 struct NibblePairLookup : NibbleLoad {
   static constexpr int kSteps = 4, kLanesPerStep = 2 * kLanes;
+  static constexpr bool kFactor = true;
   using Activation = BF16;
-  using Table = NibblePairs;
-  static BNB_INLINE Table table(bnb_quant_type quant_type) { return make_nibble_pairs(codebook_of(quant_type)); }
+  struct Table {
+    NibblePairs pairs;
+    float factor;
+  };
+  static BNB_INLINE Table table(bnb_quant_type quant_type) {
+    const float share = quant_type == BNB_FP4 ? 0.75f : 1.0f;
+    return {make_nibble_pairs(codebook_of(quant_type), share), 1.0f / share};
+  }
   static constexpr int element(int step, int lane) { return 4 * lane + (step ^ 1); }
   template <int kStep>
   static BNB_INLINE Pairs weights(const Table &table, Ints group) {
-    return look_up<kStep>(table, group);
+    return look_up<kStep>(table.pairs, group);
   }
   static BNB_INLINE Floats dot(Pairs weights, const char *p, Floats sums) { return dot_pairs(weights, p, sums); }
 };

@@ -35,8 +35,8 @@ BNB_INLINE Floats dot_pairs(Pairs weights, const char *p, Floats sums) {
 struct NibblePairs {
   __m512i values;
 };
-BNB_INLINE NibblePairs make_nibble_pairs(const uint32_t *codebook) {
-  return {_mm512_broadcast_i64x4(narrow_bf16(load<F32>(codebook)))};
+BNB_INLINE NibblePairs make_nibble_pairs(const uint32_t *codebook, float share) {
+  return {_mm512_broadcast_i64x4(narrow_bf16(mul(load<F32>(codebook), splat(share))))};
 }
 template <int kNibble>
 BNB_INLINE Pairs look_up(const NibblePairs &table, Ints v) {
