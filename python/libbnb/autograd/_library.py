@@ -23,7 +23,7 @@ def define(signature: str, kernel: Callable[..., Any], fake: Callable[..., Any])
     """
     name = f"{NAMESPACE}::{signature.partition('(')[0]}"
     _library.define(name, signature[signature.index("(") :])
-    _library.impl(name, "default", kernel)
+    _library.register_kernel(name, None, kernel)  # torch.compile does not look into it, unlike with impl()
     _library.register_fake(name, fake)
 
 
