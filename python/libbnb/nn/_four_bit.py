@@ -57,7 +57,7 @@ class FourBitModule(torch.nn.Module):
         """The state of the weight, which is quantized now if it was not."""
         weight: Any = self._parameters["weight"]
         state: QuantState | None = getattr(weight, "quant_state", None)
-        if state is not None:
+        if state is not None and isinstance(weight, Params4bit):
             return state
         self._make_ready()
         state = self.weight.quant_state
@@ -114,8 +114,11 @@ class FourBitModule(torch.nn.Module):
         state = getattr(self.weight, "quant_state", None) or self.quant_state
         if state is None:
             return
-        for name, value in state.as_dict(packed=True).items():
+        entries = state.as_dict(packed=True)
+        for name, value in entries.items():
             destination[f"{prefix}weight.{name}"] = value if keep_vars else value.detach()
+        if not isinstance(self.weight, Params4bit):  # one of FSDP, which looks for the entries as attributes
+            vars(self.weight).update(entries, quant_state=state)
 
     def _load_from_state_dict(
         self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, *lists: list[str]
