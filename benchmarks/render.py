@@ -35,6 +35,14 @@ def machine_line(document: dict[str, Any]) -> str:
     return f"{m['cpu']}, {m['cores']} cores{isa}; {versions}; {document['date']}. Medians of one run."
 
 
+def times(row: dict[str, Any], peer: str) -> str:
+    """How many times as fast as the peer, "" where it was not measured."""
+    key = f"against_{peer}"
+    if key not in row:
+        return ""
+    return f"{row[key]:.1f}x" if row[key] >= 5 else f"{row[key]:.2f}x"
+
+
 def quantize(document: dict[str, Any]) -> str:
     rows = [
         [
@@ -81,19 +89,14 @@ def optimizers(document: dict[str, Any]) -> str:
             f"{row['tensors']:,} x {row['elements'] // row['tensors']:,}",
             f"{1e3 * row['seconds']:.1f}",
             f"{row['elements_per_second'] / 1e9:.2f}",
-            *(f"{row[key]:.1f}x" if key in row else "" for key in ("against_bitsandbytes", "against_torch_fused")),
+            times(row, "bitsandbytes"),
+            times(row, "torch_fused"),
             f"{100 * row['fraction_of_copy']:.0f}%",
         ]
         for row in document["rows"]
     ]
     header = ["step", "tensors", "ms", "billion elements/s", "against bitsandbytes", "against torch's fused fp32 AdamW"]
     return f"{table([*header, 'of copy bandwidth'], rows)}\n\n{machine_line(document)}"
-
-
-def times(row: dict[str, Any], peer: str) -> str:
-    """How many times as fast as the peer, "" where it was not measured."""
-    key = f"against_{peer}"
-    return f"{row[key]:.1f}x" if key in row else ""
 
 
 def products(document: dict[str, Any]) -> str:
@@ -167,6 +170,30 @@ def plot_products(document: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def generation(document: dict[str, Any]) -> str:
+    wide = document["wide"]
+    speed = {row["variant"]: row for row in wide["rows"]}
+    rows: list[list[str]] = []
+    for row in document["rows"]:
+        fast = speed[row["variant"]]
+        peer = fast.get("against_bitsandbytes")
+        rows.append(
+            [
+                row["variant"],
+                f"{row['perplexity']:.3f}",
+                f"{fast['bytes'] / 1e6:.0f}" if fast["bytes"] else "",
+                f"{fast['tokens_per_second']:.1f}",
+                f"{fast['against_dense']:.2f}x",
+                f"{peer:.1f}x" if peer else "",
+            ]
+        )
+    header = ["linear layers", "perplexity", "wide: megabytes", "characters/s", "against dense", "against bitsandbytes"]
+    trained = f"{document['layers']} layers of width {document['width']}, {document['steps']} steps"
+    wide_model = f"{wide['layers']} layers of width {wide['width']}, {wide['dtype']}, random weights"
+    told = f"Perplexity per character of held-out text ({trained}). Wide: {wide_model}."
+    return f"{table(header, rows)}\n\n{told} {machine_line(document)}"
+
+
 # name of the marked place -> (result file, what makes the text)
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "quantize": ("quantize", quantize),
@@ -177,6 +204,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "products-all": ("products", all_products),
     "products-layers": ("products", product_layers),
     "products-alternating": ("products", alternating),
+    "generation": ("generation", generation),
 }
 # picture -> (result file, what draws it)
 PLOTS: dict[str, tuple[str, Callable[[dict[str, Any], Path], None]]] = {
