@@ -35,33 +35,44 @@ constexpr int64_t kFewTilesRows = 16, kFewTilesColumns = 64;  // one tile of act
 
 constexpr int64_t kWeightTileStride = kTilesStretch / 32 * kTileBytes;
 
+// Tiles that a row has a part of in the stretch from k0 on.
 template <typename Format>
-BNB_INLINE int64_t tiles_of_row(const GemmArgs &args) {
-  return ceil_div(args.k, Format::kGroup) * Format::kGroupTiles;
+BNB_INLINE int64_t tiles_of_stretch(const GemmArgs &args, int64_t k0) {
+  return ceil_div(smaller(kTilesStretch, args.k - k0), Format::kGroup) * Format::kGroupTiles;
 }
 BNB_INLINE int64_t tiles_sum_rows(const GemmArgs &args) {
   return args.m <= kFewTilesRows ? kFewTilesRows : round_up(smaller(args.m, kTilesRows), 32);
+}
+
+// Packed activations lie stretch by stretch, so that one stretch of many rows is read from one end to the other: where the tiles of
+// that stretch are for rows 16 * group and on.
+template <typename Format, typename Tag>
+BNB_INLINE char *packed_tiles(const GemmKernelArgs &args, int64_t group, int64_t k0) {
+  const int64_t groups = round_up(args.m, 32) / 16;
+  return args.packed + (k0 / 32 * groups + tiles_of_stretch<Format>(args, k0) * group) * kParts<Tag> * kTileBytes;
 }
 
 template <typename Format, typename Tag>
 void pack_tiles(const GemmKernelArgs &args, int64_t begin, int64_t end) {
   constexpr int64_t kGroup = Format::kGroup, kGroupTiles = Format::kGroupTiles;
   const char *a = static_cast<const char *>(args.a);
-  const int64_t part_bytes = tiles_of_row<Format>(args) * kTileBytes;
   for (int64_t group = begin; group < end; ++group) {
     const int64_t rows = smaller(16, args.m - group * 16);
-    char *to = args.packed + group * kParts<Tag> * part_bytes;
-    for (int64_t k = 0; k < round_up(args.k, kGroup); k += 32) {
-      __m512i high[16], low[16];
-      BNB_UNROLL for (int i = 0; i < 16; ++i) {
-        const BF16Parts parts = load_parts<Tag>(a + ((group * 16 + i) * args.a_stride + k) * 2, i < rows ? args.k - k : 0);
-        high[i] = parts.high;
-        low[i] = parts.low;
+    for (int64_t k0 = 0; k0 < args.k; k0 += kTilesStretch) {
+      const int64_t k1 = smaller(k0 + kTilesStretch, args.k), part_bytes = tiles_of_stretch<Format>(args, k0) * kTileBytes;
+      char *to = packed_tiles<Format, Tag>(args, group, k0);
+      for (int64_t k = k0; k < round_up(k1, kGroup); k += 32) {
+        __m512i high[16], low[16];
+        BNB_UNROLL for (int i = 0; i < 16; ++i) {
+          const BF16Parts parts = load_parts<Tag>(a + ((group * 16 + i) * args.a_stride + k) * 2, i < rows ? args.k - k : 0);
+          high[i] = parts.high;
+          low[i] = parts.low;
+        }
+        const int part = int(k % kGroup / 32);
+        interleave_rows<kGroupTiles>(high, part, to);
+        if constexpr (kParts<Tag> == 2) interleave_rows<kGroupTiles>(low, part, to + part_bytes);
+        if (part == kGroupTiles - 1) to += kGroupTiles * kTileBytes;
       }
-      const int part = int(k % kGroup / 32);
-      interleave_rows<kGroupTiles>(high, part, to);
-      if constexpr (kParts<Tag> == 2) interleave_rows<kGroupTiles>(low, part, to + part_bytes);
-      if (part == kGroupTiles - 1) to += kGroupTiles * kTileBytes;
     }
   }
 }
@@ -71,7 +82,7 @@ template <typename Format, typename Tag>
 BNB_INLINE void decode_tiles(const GemmKernelArgs &args, const typename Format::Table &table, int64_t n0, int64_t columns,
                              int64_t step, int64_t k0, int64_t k1, int64_t part_stride) {
   const Blocks blocks = blocks_of(args, k0, k1);
-  const int64_t tiles = ceil_div(k1 - k0, Format::kGroup) * Format::kGroupTiles;
+  const int64_t tiles = tiles_of_stretch<Format>(args, k0);
   const int64_t ahead = kRowsAhead * args.k;
   for (int64_t n = 0; n < round_up(columns, step); ++n) {
     char *to = args.scratch + n / 16 * kWeightTileStride + n % 16 * 64;
@@ -89,11 +100,11 @@ BNB_INLINE void decode_tiles(const GemmKernelArgs &args, const typename Format::
 // The tiles of a stretch by those of the activations, into c: blocks of kN x kM tiles one behind the other, along columns first.
 template <typename Format, typename Tag, int kN, int kM>
 BNB_INLINE void multiply_stretch(const TileUnit &tile_unit, const GemmKernelArgs &args, int64_t m0, int64_t rows,
-                                 int64_t columns, int64_t k0, int64_t tiles, int64_t part_stride, float *c) {
-  const int64_t a_part = tiles_of_row<Format>(args) * kTileBytes, a_stride = kParts<Tag> * a_part;
+                                 int64_t columns, int64_t k0, int64_t part_stride, float *c) {
+  const int64_t tiles = tiles_of_stretch<Format>(args, k0), a_part = tiles * kTileBytes, a_stride = kParts<Tag> * a_part;
   const bool exact = Format::scales_wait(args);
   for (int64_t m = 0; m < rows; m += 16 * kM) {
-    const char *a = args.packed + (m0 + m) / 16 * a_stride + k0 / 32 * kTileBytes;
+    const char *a = packed_tiles<Format, Tag>(args, (m0 + m) / 16, k0);
     for (int64_t n = 0; n < columns; n += 16 * kN, c += kN * kM * kTileSums) {
       const char *w = args.scratch + n / 16 * kWeightTileStride;
       if constexpr (kParts<Tag> == 1) {
@@ -119,9 +130,8 @@ BNB_INLINE void multiply_tile_unit(const TileUnit &tile_unit, const GemmKernelAr
   float *c = reinterpret_cast<float *>(args.scratch + kParts<Tag> * part_stride);
   for (int64_t k0 = 0; k0 == 0 || k0 < args.k; k0 += kTilesStretch) {
     const int64_t k1 = smaller(k0 + kTilesStretch, args.k);
-    const int64_t tiles = ceil_div(k1 - k0, Format::kGroup) * Format::kGroupTiles;
     decode_tiles<Format, Tag>(args, table, n0, columns, 16 * kN, k0, k1, part_stride);
-    multiply_stretch<Format, Tag, kN, kM>(tile_unit, args, m0, rows, columns, k0, tiles, part_stride, c);
+    multiply_stretch<Format, Tag, kN, kM>(tile_unit, args, m0, rows, columns, k0, part_stride, c);
   }
   const auto at = [&](int64_t n, int64_t m) {
     const int64_t block = m / (16 * kM) * across + n / (16 * kN);
@@ -158,7 +168,7 @@ ProductPlan plan_tiles(const GemmArgs &args, int threads) {
   plan.unit_cost = few ? plan.unit_columns * args.k / 4 : plan.unit_columns * args.k;
   plan.pack_units = ceil_div(args.m, 16);
   plan.pack_unit_cost = args.k * 64;
-  plan.packed_bytes = round_up(plan.pack_units, 2) * kParts<Tag> * tiles_of_row<Format>(args) * kTileBytes;
+  plan.packed_bytes = round_up(args.m, 32) * round_up(args.k, Format::kGroup) * 2 * kParts<Tag>;
   plan.scratch_bytes = plan.unit_columns * (kTilesStretch * 2 * kParts<Tag> + tiles_sum_rows(args) * 4);
   return plan;
 }
