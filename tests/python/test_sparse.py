@@ -134,6 +134,23 @@ def test_sparse_tensors_of_torch() -> None:
     torch.testing.assert_close(half, full.bfloat16() @ b.bfloat16(), rtol=2e-2, atol=2e-2)
 
 
+@pytest.mark.torch
+@pytest.mark.parametrize("function", [libbnb.spmm_coo, libbnb.spmm_coo_very_sparse])
+def test_the_gradient_of_the_dense_matrix(function: Any) -> None:
+    torch = pytest.importorskip("torch")
+    full = torch.randn(9, 12) * (torch.rand(9, 12) < 0.3)
+    b = torch.randn(12, 20, requires_grad=True)
+    grad = torch.randn(9, 20)
+    function(full.to_sparse(), b).backward(grad)
+    torch.testing.assert_close(b.grad, full.t() @ grad, rtol=1e-5, atol=1e-5)
+    with torch.no_grad():
+        assert not function(full.to_sparse(), b).requires_grad
+    scaled = libbnb.spmm_coo(full.to_sparse(), b, values_scale=0.5)
+    b.grad = None
+    scaled.backward(grad)
+    torch.testing.assert_close(b.grad, full.t() @ grad / 2, rtol=1e-5, atol=1e-5)
+
+
 def test_sparse_arrays_of_scipy() -> None:
     sparse = pytest.importorskip("scipy.sparse")
     A = matrix(9, 12, 40, np.float32)

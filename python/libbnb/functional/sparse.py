@@ -84,7 +84,7 @@ def spmm_coo(
     values_scale: Array | float | None = None,
     col_stats: Array | None = None,
 ) -> Array:
-    """The product of a sparse and a dense matrix: ``A @ B``. It has no gradients.
+    """The product of a sparse and a dense matrix: ``A @ B``. Tensors of PyTorch that require grad get one for B.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def spmm_coo(
     TypeError
         Something is no array, or not of the library of B.
     """
-    return _multiply(_as_coo(cooA), B, out, values_scale, col_stats, like_values=False)
+    return _dispatch(_as_coo(cooA), B, out, values_scale, col_stats, like_values=False)
 
 
 def spmm_coo_very_sparse(
@@ -123,13 +123,30 @@ def spmm_coo_very_sparse(
 
     A new `out` has the dtype of the values, or of B if they are int8.
     """
-    return _multiply(_as_coo(cooA), B, out, None, dequant_stats, like_values=True)
+    return _dispatch(_as_coo(cooA), B, out, None, dequant_stats, like_values=True)
 
 
-def _multiply(
+def _dispatch(
     A: COOSparseTensor, B: Array, out: Array | None, values_scale: Any, col_stats: Array | None, like_values: bool
 ) -> Array:
     kind = kind_of(B, "B")
+    if kind.wants_operator(B):
+        from libbnb.autograd._sparse import multiply_with_gradients
+
+        return multiply_with_gradients(A, B, out, values_scale, col_stats, like_values)
+    return multiply_sparse(kind, A, B, out, values_scale, col_stats, like_values)
+
+
+def multiply_sparse(
+    kind: ArrayKind,
+    A: COOSparseTensor,
+    B: Array,
+    out: Array | None,
+    values_scale: Any,
+    col_stats: Array | None,
+    like_values: bool,
+) -> Array:
+    """`spmm_coo` by the C library: no gradients. A new result has the dtype of the values or of B."""
     dense = kind.accept(B, "B")
     transposed = kind.is_transposed(dense)
     dense, b = read_matrix(kind, kind.swapped(dense) if transposed else dense, "B", strided=True)
