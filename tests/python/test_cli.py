@@ -150,6 +150,22 @@ def test_doctor_finds_what_is_wrong(python: Any, variables: dict[str, str], word
     assert result.returncode == 1 and words in result.stdout and "ERROR: " in result.stdout and not result.stderr
 
 
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({}, "active: 19 operators run on libbnb"),
+        ({"LIBBNB_PLUGIN": "0"}, "turned off: LIBBNB_PLUGIN=0"),
+        ({"BNB_LIB_PATH": "/nowhere/lib.so"}, "not active"),
+    ],
+)
+def test_doctor_tells_of_the_plugin(python: Any, variables: dict[str, str], words: str) -> None:
+    pytest.importorskip("bitsandbytes")
+    result = python("import sys; sys.argv[1:] = ['doctor', '--json']; from libbnb.cli import main; main()", **variables)
+    findings = [one for one in json.loads(result.stdout)["findings"] if one["topic"] == "bitsandbytes plug-in"]
+    assert len(findings) == 1 and findings[0]["found"].startswith(words), findings
+    assert ("there is no file" in findings[0]["advice"]) == (words == "not active")
+
+
 def test_bench(run: Any) -> None:
     arguments = ("--elements", 65536, "--seconds", 0.01, "--dtype", "float32")
     document = json.loads(run("bench", *arguments, "--json").stdout)

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import glob
 import importlib.metadata
+import json
 import os
 import platform
 import shutil
+import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +27,7 @@ _PACKAGES = (
     "mlx", "tokenizers", "matplotlib",
 )  # fmt: skip
 _VARIABLES = (
-    "BNB_LIB_PATH", "BNB_BACKEND", "BNB_CPU_ISA", "BNB_NUM_THREADS", "BNB_LOG", "OMP_NUM_THREADS",
+    "BNB_LIB_PATH", "BNB_BACKEND", "BNB_CPU_ISA", "BNB_NUM_THREADS", "BNB_LOG", "LIBBNB_PLUGIN", "OMP_NUM_THREADS",
     "CUDA_VISIBLE_DEVICES",
 )  # fmt: skip
 _FLAGS = (
@@ -49,7 +51,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON."
 
     Exit status 1 if libbnb cannot work.
     """
-    findings = [*_package(), *_library(), *_cpu(), *_gpu(), *_environment(), *_packages()]
+    findings = [*_package(), *_library(), *_cpu(), *_gpu(), *_environment(), *_packages(), *_plugin()]
     broken = any(finding.is_error for finding in findings)
     if as_json:
         print_json({"ok": not broken, "findings": [asdict(finding) for finding in findings]})
@@ -180,3 +182,41 @@ def _about(name: str) -> str:
     if name == "bitsandbytes" and tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < (0, 45):
         return f"bitsandbytes {version} cannot read int8 checkpoints of today's transformers: update it"
     return ""
+
+
+# What a user's program does; in a process of its own, because bitsandbytes and PyTorch take seconds and may print.
+_PLUGIN = """
+import dataclasses, json, warnings
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import bitsandbytes
+from libbnb.integrations.bitsandbytes import status
+found = dataclasses.asdict(status())
+found["warnings"] = [str(one.message) for one in caught if "libbnb" in str(one.message)]
+print(json.dumps(found))
+"""
+_PLUGIN_SECONDS = 120
+
+
+def _plugin() -> list[Finding]:
+    """Whether bitsandbytes runs on our kernels."""
+    topic = "bitsandbytes plug-in"
+    try:
+        importlib.metadata.version("bitsandbytes")
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    if os.environ.get("LIBBNB_PLUGIN") == "0":
+        return [Finding(topic, "turned off: LIBBNB_PLUGIN=0")]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _PLUGIN], capture_output=True, text=True, timeout=_PLUGIN_SECONDS, check=True
+        )
+        found = json.loads(done.stdout.splitlines()[-1])
+    except (subprocess.SubprocessError, ValueError, IndexError) as error:
+        last = (getattr(error, "stderr", None) or "").strip().splitlines()[-1:]
+        return [Finding(topic, "unknown", f"import bitsandbytes fails here: {last[0] if last else error}")]
+    if not found["active"]:
+        why = found["warnings"][0] if found["warnings"] else "this bitsandbytes did not load it; is it older than 0.46?"
+        return [Finding(topic, "not active", why)]
+    skipped = "".join(f"; not {name}: {reason}" for name, reason in found["skipped"].items())
+    return [Finding(topic, f"active: {len(found['operators'])} operators run on libbnb on the CPU{skipped}")]
