@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Trains a small character-level language model, quantizes it, and lets it write: perplexity, text and speed.
 
-    python examples/python/generate_lm.py [--steps 300] [--wide 2048] [--json benchmarks/results/generation.json]
+    python examples/python/generate_lm.py [--steps 1000] [--wide 2048] [--json benchmarks/results/generation.json]
 
 Perplexity is that of held-out text, per character. Speed is that of writing one character after the other with a cache
 of keys and values; it is measured on a wide model with random weights too, because the small one fits into caches.
@@ -31,7 +31,7 @@ from language_model import Characters, LanguageModel, loss_on, text
 import libbnb
 from libbnb.nn import QuantizationConfig, get_memory_footprint, quantize_model
 
-CONTEXT, HEADS, RATE, WARM_UP = 128, 4, 1e-3, 20
+CONTEXT, HEADS, RATE, WARM_UP = 96, 4, 2e-3, 50
 WIDE_LAYERS, WIDE_HEADS, NEW_CHARACTERS, ROUNDS = 4, 16, 32, 3
 PROMPT = "Return the "
 
@@ -69,7 +69,7 @@ def train(data: torch.Tensor, characters: int, width: int, depth: int, steps: in
         loss.backward()
         optimizer.step()
         schedule.step()
-        if step % 50 == 49:
+        if step % 100 == 99:
             print(f"step {step + 1}: loss {float(loss.detach()):.3f}", flush=True)
     return model.eval()
 
@@ -179,9 +179,9 @@ def machine() -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--width", type=int, default=192)
-    parser.add_argument("--layers", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--layers", type=int, default=4)
     parser.add_argument(
         "--windows", type=int, default=100, help="windows of held-out text that perplexity is taken over"
     )

@@ -185,6 +185,10 @@ def test_loads_float_weights(name: str) -> None:
     assert not fresh.weight.holds_codes
     fresh.to("cpu")
     assert fresh.weight.holds_codes and torch.equal(codes_of(fresh), codes_of(layer))
+    meta = empty(name, layer, "meta")
+    meta.load_state_dict(second.state_dict(), assign=True)
+    assert type(meta.weight) is type(layer.weight) and not meta.weight.holds_codes
+    assert torch.equal(codes_of(meta.to("cpu")), codes_of(layer))
     lazy = empty(name, layer)
     lazy.load_state_dict(second.state_dict())
     with torch.no_grad():
@@ -245,3 +249,9 @@ def test_tied(name: str) -> None:
         a = x()
         second.bias = first.bias
         assert torch.equal(model[0](a), model[1](a))
+        for source in (make(name, linear(seed=7)), linear(seed=8)):  # codes, and floats
+            saved = {f"{i}.{key}": value for i in range(2) for key, value in source.state_dict().items()}
+            model.load_state_dict(saved)
+            assert model[0].weight is model[1].weight
+            expected = (source if isinstance(source, type(first)) else make(name, source))(a)
+            assert torch.equal(model[0](a), expected) and torch.equal(model[1](a), expected)

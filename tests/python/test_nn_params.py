@@ -165,6 +165,12 @@ def test_quantized_parameter_of_a_module(nested: bool) -> None:
         third.load_state_dict(copy.deepcopy(saved), assign=assign)
         with torch.no_grad():
             assert torch.equal(other(x()), y) and torch.equal(third(x()), y)
+    with torch.device("meta"):
+        other = Experts()
+    nn.quantize_parameter_4bit(other, "down_proj", "nf4", nested)
+    other.load_state_dict(Experts().state_dict(), assign=True)  # floats are quantized: the module itself would not
+    with torch.no_grad():
+        assert torch.equal(other(x()), y)
     third.load_state_dict(Experts().state_dict())
     with torch.no_grad():
         assert torch.equal(third(x()), y)

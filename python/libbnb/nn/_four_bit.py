@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from libbnb._errors import InvalidArgument
-from libbnb.nn._load import LoadArguments, load_rest, place
+from libbnb.nn._load import LoadArguments, load_rest, place, set_weight
 from libbnb.nn.params_4bit import Params4bit
 from libbnb.quant_state import QuantState
 
@@ -96,12 +96,17 @@ class FourBitModule(torch.nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         result = super()._apply(fn, recurse)
+        self._keep_class()
         weight: Any = self._parameters["weight"]
-        if not isinstance(weight, Params4bit) and tuple(weight.shape) == self._weight_shape():
-            weight = self.weight = self._as_params(weight.data)  # `to_empty` makes an ordinary parameter of it
-        if self.quant_state is not None and self.quant_state.absmax.device != weight.device:
+        if self.quant_state is not None and not weight.is_meta and self.quant_state.absmax.device != weight.device:
             self.quant_state.to(weight.device)
         return result
+
+    def _keep_class(self) -> None:
+        """`to_empty`, and loading by assignment, make an ordinary parameter of a float weight."""
+        weight: Any = self._parameters["weight"]
+        if not isinstance(weight, Params4bit) and tuple(weight.shape) == self._weight_shape():
+            self.weight = self._as_params(weight.data)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -117,8 +122,9 @@ class FourBitModule(torch.nn.Module):
         entries = state.as_dict(packed=True)
         for name, value in entries.items():
             destination[f"{prefix}weight.{name}"] = value if keep_vars else value.detach()
-        if not isinstance(self.weight, Params4bit):  # one of FSDP, which looks for the entries as attributes
-            vars(self.weight).update(entries, quant_state=state)
+        weight: Any = self._parameters["weight"]
+        if not isinstance(weight, Params4bit):  # one of FSDP, which looks for the entries as attributes
+            vars(weight).update(entries, quant_state=state)
 
     def _load_from_state_dict(
         self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, *lists: list[str]
@@ -135,10 +141,15 @@ class FourBitModule(torch.nn.Module):
             load_rest(load, arguments, {key, *parts})
         elif self._holds_codes() and value.is_floating_point() and tuple(value.shape) == self._weight_shape():
             weights = value if self.weight.is_meta else value.to(self.weight.device)
-            self.weight = self._as_params(weights.detach()).quantize()
+            self._set_weight(self._as_params(weights.detach()).quantize(), arguments)
             load_rest(load, arguments, {key})
         else:
             load(state_dict, prefix, local_metadata, strict, *lists)
+        self._keep_class()
+
+    def _set_weight(self, made: Params4bit, arguments: LoadArguments) -> None:
+        set_weight(self, made, arguments)
+        self.quant_state = made.quant_state
 
     def _holds_codes(self) -> bool:
         return tuple(self.weight.shape) != self._weight_shape()
@@ -161,4 +172,4 @@ class FourBitModule(torch.nn.Module):
         elif value.numel() * value.element_size() < -(-prod(shape) // 2):
             arguments.errors.append(f"{arguments.prefix}weight: {value.numel()} items are too few codes for {shape}")
         else:
-            self.weight = Params4bit.from_state(place(value, weight, arguments), state, module=self)
+            self._set_weight(Params4bit.from_state(place(value, weight, arguments), state, module=self), arguments)

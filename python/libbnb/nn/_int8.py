@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from libbnb.nn._load import LoadArguments, load_rest, place
+from libbnb.nn._load import LoadArguments, load_rest, place, set_weight
 from libbnb.nn.params_int8 import Int8Params
 
 _ROW_MAJOR = 0  # bitsandbytes' number for it; the others belong to GPUs of the past
@@ -49,12 +49,17 @@ class Int8Module(torch.nn.Module):
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         scales = getattr(self.weight, "SCB", None)
         result = super()._apply(fn, recurse)
-        weight: Any = self._parameters["weight"]
-        if not isinstance(weight, Int8Params):  # `to_empty` makes an ordinary parameter of it
-            keeps = self._keeps_floats()
-            weight = self.weight = Int8Params(weight.data, keeps, keeps, SCB=scales)
-        weight._move_statistics(weight.device)
+        self._keep_class(scales)
+        if not self.weight.is_meta:
+            self.weight._move_statistics(self.weight.device)
         return result
+
+    def _keep_class(self, scales: torch.Tensor | None = None) -> None:
+        """`to_empty`, and loading by assignment, make an ordinary parameter of the weight."""
+        weight: Any = self._parameters["weight"]
+        if not isinstance(weight, Int8Params):
+            keeps = self._keeps_floats()
+            self.weight = Int8Params(weight.data, keeps, keeps, SCB=scales)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
@@ -81,9 +86,10 @@ class Int8Module(torch.nn.Module):
             done |= self._load_quantized(value, state_dict.get(keys["SCB"]), arguments)
         elif self.weight.dtype == torch.int8 and value.is_floating_point() and fits:
             weights = value if self.weight.is_meta else value.to(self.weight.device)
-            self.weight = Int8Params(weights.detach(), False).quantize()
+            set_weight(self, Int8Params(weights.detach(), False).quantize(), arguments)
             done.add(keys["weight"])
         load_rest(load, arguments, done)
+        self._keep_class()
 
     def _check_format(self, value: Any, arguments: LoadArguments) -> None:
         """Only weights that are stored row by row can be loaded."""
@@ -101,5 +107,6 @@ class Int8Module(torch.nn.Module):
                 f"shape {tuple(value.shape[:1])}"
             )
         else:
-            self.weight = Int8Params(place(value, weight, arguments), False, SCB=place(scales, weight, arguments))
+            made = Int8Params(place(value, weight, arguments), False, SCB=place(scales, weight, arguments))
+            set_weight(self, made, arguments)
         return done | ({prefix + "SCB"} if scales is not None else set())

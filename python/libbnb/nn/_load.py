@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from libbnb.nn._parameter import QuantizedParameter
+
 
 @dataclass(frozen=True)
 class LoadArguments:
@@ -35,6 +37,16 @@ def place(tensor: torch.Tensor, weight: torch.Tensor, arguments: LoadArguments) 
         if moved is not tensor:
             return moved
     return tensor if arguments.local_metadata.get("assign_to_params_buffers") else tensor.clone()
+
+
+def set_weight(module: torch.nn.Module, made: QuantizedParameter, arguments: LoadArguments) -> None:
+    """Makes loaded weights those of a module: in the parameter that it has, which others may share, where possible."""
+    old: Any = module._parameters["weight"]
+    assign = arguments.local_metadata.get("assign_to_params_buffers")
+    if assign or old.is_meta or not isinstance(old, type(made)):
+        module.weight = made
+    else:
+        old.become(made)
 
 
 def load_rest(load: Callable[..., None], arguments: LoadArguments, done: set[str]) -> None:

@@ -84,6 +84,13 @@ class QuantizedParameter(torch.nn.Parameter):
         vars(made).update(vars(self))
         return made
 
+    def become(self, other: QuantizedParameter) -> None:
+        """Takes the data and the attributes of another one, so that all layers that share this parameter have them."""
+        module = self.module
+        self.requires_grad_(False)
+        self.data = other.data
+        vars(self).update(vars(other) | {"module": module})
+
     def to(self: Self, *args: Any, **kwargs: Any) -> Self:
         """As `torch.Tensor.to`, but that a device quantizes, and that a dtype concerns float weights only."""
         device, dtype, non_blocking, _ = _parse_to(*args, **kwargs)
@@ -93,7 +100,8 @@ class QuantizedParameter(torch.nn.Parameter):
             return self.with_data(self.data.to(device=device, dtype=dtype, non_blocking=non_blocking))
         if device is None:
             return self
-        self._move_statistics(device)
+        if device.type != "meta":
+            self._move_statistics(device)
         return self.with_data(self.data.to(device=device, non_blocking=non_blocking))
 
     def cpu(self: Self, *args: Any, **kwargs: Any) -> Self:

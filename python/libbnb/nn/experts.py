@@ -87,7 +87,7 @@ def _load(
     if parts:
         copies = {entry: part.detach().clone() for entry, part in parts.items()}
         made = Params4bit.from_prequantized(value.detach().clone(), copies, device=device)
-    elif weight.holds_codes and tuple(value.shape) == tuple(weight.logical_shape):
+    elif tuple(value.shape) == tuple(weight.logical_shape) and value.is_floating_point() and not value.is_meta:
         made = Params4bit(
             value.detach(), False, None, weight.blocksize, weight.compress_statistics, weight.quant_type,
             weight.quant_storage,

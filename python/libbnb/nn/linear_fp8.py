@@ -13,7 +13,7 @@ import torch
 
 from libbnb._errors import InvalidArgument
 from libbnb.functional import matmul_fp8
-from libbnb.nn._load import LoadArguments, load_rest, place
+from libbnb.nn._load import LoadArguments, load_rest, place, set_weight
 from libbnb.nn.params_fp8 import DTYPES, FP8Params
 
 Layer = TypeVar("Layer", bound="LinearFP8")
@@ -118,11 +118,16 @@ class LinearFP8(torch.nn.Linear):
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         scale = getattr(self.weight, "scale", None)
         result = super()._apply(fn, recurse)
-        weight: Any = self._parameters["weight"]
-        if not isinstance(weight, FP8Params):  # `to_empty` makes an ordinary parameter of it
-            weight = self.weight = self._as_params(weight.data, scale)
-        weight._move_statistics(weight.device)
+        self._keep_class(scale)
+        if not self.weight.is_meta:
+            self.weight._move_statistics(self.weight.device)
         return result
+
+    def _keep_class(self, scale: torch.Tensor | None = None) -> None:
+        """`to_empty`, and loading by assignment, make an ordinary parameter of the weight."""
+        weight: Any = self._parameters["weight"]
+        if not isinstance(weight, FP8Params):
+            self.weight = self._as_params(weight.data, scale)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
@@ -143,10 +148,11 @@ class LinearFP8(torch.nn.Linear):
             load_rest(load, arguments, done)
         elif value is not None and fits and self.weight.holds_codes and value.is_floating_point():
             weights = value if self.weight.is_meta else value.to(self.weight.device)
-            self.weight = self._as_params(weights.detach()).quantize()
+            set_weight(self, self._as_params(weights.detach()).quantize(), arguments)
             load_rest(load, arguments, {prefix + "weight"})
         else:
             load(state_dict, prefix, local_metadata, strict, *lists)
+        self._keep_class()
 
     def _load_quantized(self, value: torch.Tensor, scale: torch.Tensor | None, arguments: LoadArguments) -> None:
         """The dict decides on the format and the block size."""
@@ -165,4 +171,4 @@ class LinearFP8(torch.nn.Linear):
         self.blocksize = None if blocks == 1 else self.in_features // blocks
         weight = self.weight
         scales = place(scale, weight, arguments).to(torch.float32).reshape(rows, blocks)
-        self.weight = self._as_params(place(value, weight, arguments), scales)
+        set_weight(self, self._as_params(place(value, weight, arguments), scales), arguments)
