@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -251,3 +253,14 @@ def test_tied_heads_share_codes() -> None:
     model[1].weight = layer.weight
     assert nn.get_memory_footprint(model) == nn.get_memory_footprint(layer)
     assert codes_of(model[1]).data_ptr() == codes_of(layer).data_ptr()
+
+
+def test_states_of_8_bit_codes_are_refused() -> None:
+    codes, state = libbnb.quantize_blockwise(_weights(64, 64))
+    with pytest.raises(ValueError, match="8-bit"):
+        nn.Params4bit.from_state(codes, state)
+
+
+def test_without_torch(python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    result = python("import sys; sys.modules['torch'] = None\nimport libbnb\nimport libbnb.nn")
+    assert "libbnb.nn needs PyTorch: pip install libbnb[torch]" in result.stderr

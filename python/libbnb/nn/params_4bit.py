@@ -119,9 +119,11 @@ class Params4bit(QuantizedParameter):
         module: torch.nn.Module | None = None,
     ) -> Params4bit:
         """A parameter from what `quantize_4bit` returned."""
+        if quant_state.quant_type is None:
+            raise InvalidArgument("Params4bit: the state is that of 8-bit codes, it has no quant_type")
         self = cls(
-            data, requires_grad, quant_state, quant_state.blocksize, quant_state.nested,
-            quant_state.quant_type or "None", data.dtype, module, bnb_quantized=True,
+            data, requires_grad, quant_state, quant_state.blocksize, quant_state.nested, quant_state.quant_type,
+            data.dtype, module, bnb_quantized=True,
         )  # fmt: skip
         if module is not None:
             module.quant_state = quant_state  # type: ignore[assignment]
