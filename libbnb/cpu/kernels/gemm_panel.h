@@ -17,7 +17,7 @@
 namespace bnb::cpu::BNB_ISA {
 namespace {
 
-constexpr int64_t kPanelColumns = 240, kPanelRows = 256;  // multiples of kTileRows and of kLanes
+constexpr int64_t kPanelColumns = 240, kLeastPanelColumns = 48, kPanelRows = 512;  // multiples of kTileRows and of kLanes
 constexpr int64_t kStretch = 256;                         // of K: a multiple of all kGroup
 constexpr int64_t kWeightStride = kStretch + 16;          // so that rows do not lie in the same set of the cache
 constexpr int64_t kSumStride = kPanelRows + 16;
@@ -39,7 +39,19 @@ struct Places {
   }
 };
 
-// Activations as fp32: for each kLanes rows, [padded_k][kLanes], zeros where there is nothing.
+// Packed activations lie stretch by stretch, so that one stretch of many rows is read from one end to the other. Where that of rows
+// kLanes * group and on begins, and how long it is.
+template <typename Lookup>
+BNB_INLINE int64_t length_of_stretch(const GemmArgs &args, int64_t k0) {
+  return smaller(kStretch, padded_k<Lookup>(args) - k0);
+}
+template <typename Lookup>
+BNB_INLINE char *packed_stretch(const GemmKernelArgs &args, int64_t group, int64_t k0) {
+  const int64_t groups = round_up(ceil_div(args.m, kLanes), kTileVectors);
+  return args.packed + (k0 * groups + length_of_stretch<Lookup>(args, k0) * group) * kVectorBytes;
+}
+
+// Activations as fp32: for each stretch and each kLanes rows, [k][kLanes], zeros where there is nothing.
 template <typename Lookup, typename Tag>
 BNB_INLINE void pack_rows(const GemmKernelArgs &args, int64_t group) {
   static constexpr Places<Lookup> kPlaces{};
@@ -47,9 +59,10 @@ BNB_INLINE void pack_rows(const GemmKernelArgs &args, int64_t group) {
   const bool ordered = !rows_are_blocks<Lookup>(args);
   const int64_t first = group * kLanes, rows = smaller(kLanes, args.m - first), padded = padded_k<Lookup>(args);
   const char *a = static_cast<const char *>(args.a) + first * args.a_stride * kSize;
-  char *to = args.packed + group * padded * kVectorBytes;
+  char *to = nullptr;
   for (int64_t k = 0; k < padded; k += kLanes) {
-    const int64_t count = smaller(kLanes, args.k - k), in_group = k % kGroup;
+    const int64_t count = smaller(kLanes, args.k - k), in_group = k % kGroup, in_stretch = k % kStretch;
+    if (in_stretch == 0) to = packed_stretch<Lookup>(args, group, k);
     Floats x[kLanes];
     BNB_UNROLL for (int i = 0; i < kLanes; ++i) {
       const char *from = a + (i * args.a_stride + k) * kSize;
@@ -58,7 +71,7 @@ BNB_INLINE void pack_rows(const GemmKernelArgs &args, int64_t group) {
     transpose(x);
     BNB_UNROLL for (int i = 0; i < kLanes; ++i) {
       const int64_t place = ordered ? in_group + i : kPlaces.of[in_group + i];
-      store<F32>(to + (k - in_group + place) * kVectorBytes, x[i]);
+      store<F32>(to + (in_stretch - in_group + place) * kVectorBytes, x[i]);
     }
   }
 }
@@ -161,20 +174,19 @@ template <typename Format>
 void multiply_panel(const GemmKernelArgs &args, int64_t begin, int64_t end) {
   using Lookup = typename Format::FloatLookup;
   static_assert(kStretch % Lookup::kGroup == 0, "whole loads");
-  const Panels panels = cut(args, kPanelColumns, kPanelRows);
+  const Panels panels = cut(args, args.unit_columns, kPanelRows);
   const typename Lookup::Table table = Lookup::table(args.quant_type);
   const Ints index = block_of_lane<Lookup>(args.blocksize);
-  const int64_t a_stride = padded_k<Lookup>(args) * kVectorBytes;
   float *weights = reinterpret_cast<float *>(args.scratch), *c = weights + kPanelColumns * kWeightStride;
   for (int64_t unit = begin; unit < end; ++unit) {
-    const int64_t n0 = unit % panels.across * kPanelColumns, columns = smaller(kPanelColumns, args.n - n0);
+    const int64_t n0 = unit % panels.across * args.unit_columns, columns = smaller(args.unit_columns, args.n - n0);
     const int64_t m0 = unit / panels.across * kPanelRows, rows = smaller(kPanelRows, args.m - m0);
     for (int64_t k0 = 0; k0 == 0 || k0 < args.k; k0 += kStretch) {
       const int64_t k1 = smaller(k0 + kStretch, args.k);
       decode_panel<Format>(args, table, index, n0, columns, k0, k1, weights);
-      const int64_t k = round_up(k1 - k0, Lookup::kGroup);
+      const int64_t k = length_of_stretch<Lookup>(args, k0), a_stride = k * kVectorBytes;
       for (int64_t m = 0; m < rows; m += kTileVectors * kLanes) {
-        const char *a = args.packed + (m0 + m) / kLanes * a_stride + k0 * kVectorBytes;
+        const char *a = packed_stretch<Lookup>(args, (m0 + m) / kLanes, k0);
         for (int64_t n = 0; n < columns; n += kTileRows) {
           const float *w = weights + n * kWeightStride;
           if (rows - m > kLanes) {
@@ -192,10 +204,14 @@ void multiply_panel(const GemmKernelArgs &args, int64_t begin, int64_t end) {
 }
 
 template <typename Lookup>
-ProductPlan plan_panel(const GemmArgs &args, int) {
+ProductPlan plan_panel(const GemmArgs &args, int threads) {
   ProductPlan plan{};
-  plan.units = cut(args, kPanelColumns, kPanelRows).count();
-  plan.unit_cost = kPanelColumns * args.k;
+  int64_t most = kPanelColumns;
+  while (most / 2 >= kLeastPanelColumns && cut(args, most, kPanelRows).count() < 4 * threads) most /= 2;
+  // The last panel is about as wide as the others, so that threads are done at the same time.
+  plan.unit_columns = round_up(ceil_div(args.n, ceil_div(args.n, most)), kTileRows);
+  plan.units = cut(args, plan.unit_columns, kPanelRows).count();
+  plan.unit_cost = plan.unit_columns * args.k;
   plan.pack_units = ceil_div(args.m, kLanes);
   plan.pack_unit_cost = args.k * kLanes * 8;
   plan.packed_bytes = round_up(plan.pack_units, kTileVectors) * padded_k<Lookup>(args) * kVectorBytes;
