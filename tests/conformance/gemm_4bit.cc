@@ -14,6 +14,9 @@ std::vector<ProductCase> shapes(bool quick) {
   for (int64_t k : {0, 1, 2, 3, 8, 31, 63, 64, 65, 127, 128, 129, 192, 257}) {
     for (int64_t m : {1, 6, 18}) cases.push_back({m, 9, k, 64});
   }
+  for (int64_t k : {8, 24, 72, 96, 200, 328}) {  // rows of one block each
+    for (int64_t m : {1, 2, 6, 18}) cases.push_back({m, 9, k, k});
+  }
   for (int64_t blocksize : {2, 4, 6, 8, 10, 16, 24, 32, 96, 128, 192, 256, 384, 512, 4096}) {
     for (int64_t m : {1, 5, 20}) {
       cases.push_back({m, 7, 3 * blocksize, blocksize});
