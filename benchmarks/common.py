@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+os.environ["LIBBNB_PLUGIN"] = "0"  # bitsandbytes is a peer: it runs its own kernels
+
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 POINTER, INT64, SIZE, INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_size_t, ctypes.c_int
 TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 8, "IQ4_NL": 20, "TQ1_0": 34, "TQ2_0": 35}  # enum ggml_type
-SLACK = 64 << 20  # bytes for graphs and what a product needs beside its operands
+SLACK = 64 << 20, 1 << 20  # bytes for what a product needs beside its operands, and for each graph
 
 
 class Parameters(ctypes.Structure):
@@ -72,7 +72,7 @@ class Ggml:
         n, k = weight.shape
         number = TYPES[kind]
         weight_bytes = self.row_size(number, k) * n
-        context = self.init(Parameters((weight_bytes + 4 * rows * (n + k)) * copies + SLACK, None, False))
+        context = self.init(Parameters(SLACK[0] + copies * (SLACK[1] + weight_bytes + 4 * rows * (n + k)), None, False))
         graphs: list[int] = []
         first = 0
         for i in range(copies):
