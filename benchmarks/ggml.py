@@ -26,6 +26,12 @@ class Parameters(ctypes.Structure):
     _fields_ = (("mem_size", SIZE), ("mem_buffer", POINTER), ("no_alloc", ctypes.c_bool))
 
 
+class Plan(ctypes.Structure):
+    """struct ggml_cplan as far as it is needed, and room for the rest, which ggml fills."""
+
+    _fields_ = (("work_size", SIZE), ("work_data", POINTER), ("more", INT64 * 16))
+
+
 # name -> (library, result, arguments)
 FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "ggml_init": ("base", POINTER, (Parameters,)),
@@ -38,7 +44,8 @@ FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "ggml_row_size": ("base", SIZE, (INT, INT64)),
     "ggml_quantize_chunk": ("base", SIZE, (INT, POINTER, POINTER, INT64, INT64, INT64, POINTER)),
     "ggml_cpu_init": ("cpu", None, ()),
-    "ggml_graph_compute_with_ctx": ("cpu", INT, (POINTER, POINTER, INT)),
+    "ggml_graph_plan": ("cpu", Plan, (POINTER, INT, POINTER)),
+    "ggml_graph_compute": ("cpu", INT, (POINTER, POINTER)),
 }
 
 
@@ -73,7 +80,7 @@ class Ggml:
         number = TYPES[kind]
         weight_bytes = self.row_size(number, k) * n
         context = self.init(Parameters(SLACK[0] + copies * (SLACK[1] + weight_bytes + 4 * rows * (n + k)), None, False))
-        graphs: list[int] = []
+        calls: list[Callable[[], object]] = []
         first = 0
         for i in range(copies):
             a, b = self.new_tensor_2d(context, number, k, n), self.new_tensor_2d(context, TYPES["F32"], k, rows)
@@ -86,6 +93,8 @@ class Ggml:
             ctypes.memmove(self.get_data(b), x.ctypes.data, x.nbytes)
             graph = self.new_graph(context)
             self.build_forward_expand(graph, self.mul_mat(context, a, b))
-            graphs.append(graph)
-        calls = [lambda g=graph: self.graph_compute_with_ctx(context, g, threads) for graph in graphs]
+            plan = self.graph_plan(graph, threads, None)
+            work = ctypes.create_string_buffer(plan.work_size)
+            plan.work_data = ctypes.addressof(work)
+            calls.append(lambda g=graph, p=plan, _keep=work: self.graph_compute(g, ctypes.addressof(p)))
         return calls, lambda: self.free(context)
