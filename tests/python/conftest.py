@@ -14,6 +14,8 @@ import pytest
 
 from kinds import KINDS, Kind
 
+os.environ.setdefault("LIBBNB_PLUGIN", "0")  # bitsandbytes is what tests compare with; those of the plug-in turn it on
+
 hypothesis.settings.register_profile("default", deadline=None, max_examples=60, print_blob=True)
 hypothesis.settings.load_profile("default")
 

@@ -153,9 +153,9 @@ def test_doctor_finds_what_is_wrong(python: Any, variables: dict[str, str], word
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({}, "active: 19 operators run on libbnb"),
+        ({"LIBBNB_PLUGIN": "1"}, "active: 19 operators run on libbnb"),
         ({"LIBBNB_PLUGIN": "0"}, "turned off: LIBBNB_PLUGIN=0"),
-        ({"BNB_LIB_PATH": "/nowhere/lib.so"}, "not active"),
+        ({"LIBBNB_PLUGIN": "1", "BNB_LIB_PATH": "/nowhere/lib.so"}, "not active"),
     ],
 )
 def test_doctor_tells_of_the_plugin(python: Any, variables: dict[str, str], words: str) -> None:

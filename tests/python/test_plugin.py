@@ -29,6 +29,15 @@ ops = torch.ops.bitsandbytes
 ACTIVE = "import bitsandbytes; from libbnb.integrations.bitsandbytes import status; assert status().active"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def plugin_is_active() -> Iterator[None]:
+    was_active = plugin.status().active
+    plugin.activate()
+    yield
+    if not was_active:
+        plugin.deactivate()
+
+
 @pytest.fixture(scope="module")
 def stock(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What bitsandbytes' own kernels return, from a process without the plug-in."""
@@ -303,7 +312,10 @@ def test_off_and_on_again() -> None:
 
 
 def test_the_import_is_silent_and_turns_it_on(python: Callable[..., Any]) -> None:
-    done = python(f"import warnings, torch, torch._inductor.compile_fx; warnings.simplefilter('error'); {ACTIVE}")
+    done = python(
+        f"import warnings, torch, torch._inductor.compile_fx; warnings.simplefilter('error'); {ACTIVE}",
+        LIBBNB_PLUGIN="1",
+    )
     assert done.returncode == 0, done.stderr
     assert "libbnb" not in done.stderr
 
@@ -336,7 +348,7 @@ def test_a_broken_plugin_does_not_break_the_import(python: Callable[..., Any], w
         "assert torch.equal(bitsandbytes.functional.dequantize_4bit(q, s), x); "
         "assert bitsandbytes.nn.modules.has_avx512bf16 is bitsandbytes.functional.has_avx512bf16; print('works')"
     )
-    done = python(code, **variables)
+    done = python(code, LIBBNB_PLUGIN="1", **variables)
     assert done.returncode == 0 and "works" in done.stdout, done.stderr
     assert done.stderr.count("libbnb's kernels are not used by bitsandbytes") == 1, done.stderr
     assert any(word in done.stderr for word in words.split("|")), done.stderr

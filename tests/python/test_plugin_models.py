@@ -10,6 +10,7 @@ import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,15 @@ from libbnb.integrations import bitsandbytes as plugin  # noqa: E402
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 PEFT = importlib.util.find_spec("peft") is not None
 nn, F = bitsandbytes.nn, bitsandbytes.functional
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plugin_is_active() -> Iterator[None]:
+    was_active = plugin.status().active
+    plugin.activate()
+    yield
+    if not was_active:
+        plugin.deactivate()
 
 
 @pytest.fixture(scope="module")
