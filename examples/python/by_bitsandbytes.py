@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterable
 
 import torch
+
+os.environ["LIBBNB_PLUGIN"] = "0"  # it runs its own kernels here, not those that libbnb would plug in
 
 FORMATS = ("nf4", "fp4", "int8") if importlib.util.find_spec("bitsandbytes") is not None else ()
 

@@ -11,7 +11,6 @@ The model and its text are those of language_model.py. Every run starts from the
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import sys
 import time
@@ -19,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import by_bitsandbytes
 import torch
 from language_model import Characters, LanguageModel, loss_on, text
 
@@ -36,7 +36,7 @@ def optimizers() -> dict[str, Make]:
         "PyTorch AdamW, fp32": lambda params: torch.optim.AdamW(params, **rates),
         "libbnb AdamW8bit": lambda params: libbnb.optim.AdamW8bit(params, **rates),
     }
-    if importlib.util.find_spec("bitsandbytes") is not None:
+    if by_bitsandbytes.FORMATS:  # it is installed
         import bitsandbytes
 
         found["bitsandbytes AdamW8bit"] = lambda params: bitsandbytes.optim.AdamW8bit(params, **rates)

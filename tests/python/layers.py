@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -65,6 +66,23 @@ def x(rows: int = 5, inputs: int = 128, dtype: Any = torch.float32, outliers: bo
 def codes_of(layer: Any) -> Any:
     """The bytes of a quantized weight."""
     return layer.weight.data.contiguous().view(torch.uint8).flatten()
+
+
+@contextlib.contextmanager
+def stock_bitsandbytes() -> Iterator[None]:
+    """bitsandbytes with its own kernels, whether the plug-in had put libbnb's into it or not."""
+    import bitsandbytes  # noqa: F401  (it activates the plug-in)
+
+    from libbnb.integrations import bitsandbytes as plugin
+
+    active = plugin.status().active
+    if active:
+        plugin.deactivate()
+    try:
+        yield
+    finally:
+        if active:
+            plugin.activate()
 
 
 def save_and_load(value: Any, weights_only: bool) -> Any:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,10 +11,17 @@ import pytest
 torch = pytest.importorskip("torch")
 theirs = pytest.importorskip("bitsandbytes")
 
-from layers import linear, save_and_load, x  # noqa: E402
+from layers import linear, save_and_load, stock_bitsandbytes, x  # noqa: E402
 from libbnb import nn  # noqa: E402
 
 pytestmark = pytest.mark.torch
+
+
+@pytest.fixture(autouse=True, scope="module")
+def stock() -> Iterator[None]:
+    with stock_bitsandbytes():
+        yield
+
 
 STORAGES = [torch.uint8, torch.bfloat16, torch.float32]
 

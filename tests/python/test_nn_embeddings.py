@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 import torch.nn.functional as F  # noqa: E402
 
 import libbnb  # noqa: E402
-from layers import needs_bitsandbytes, pickled, save_and_load  # noqa: E402
+from layers import needs_bitsandbytes, pickled, save_and_load, stock_bitsandbytes  # noqa: E402
 from libbnb import nn, optim  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -103,10 +103,11 @@ def test_as_bitsandbytes(name: str) -> None:
     table = _table()
     table.weight.data = table.weight.data.half().float()
     rows: list[Any] = []
-    for module in (nn, bitsandbytes.nn):
-        made = getattr(module, name)(10, 128)
-        made.load_state_dict(table.state_dict())
-        rows.append(made.to("cpu")(IDS))
+    with stock_bitsandbytes():
+        for module in (nn, bitsandbytes.nn):
+            made = getattr(module, name)(10, 128)
+            made.load_state_dict(table.state_dict())
+            rows.append(made.to("cpu")(IDS))
     step = 0.01 if name == "Embedding8bit" else 0  # a code at the middle of two may be the other one
     assert torch.allclose(*rows, rtol=1e-6, atol=step * float(rows[1].abs().max()))
 
