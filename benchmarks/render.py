@@ -206,7 +206,13 @@ def plugin(document: dict[str, Any]) -> str:
     rows = []
     for what, key, is_rate in lines:
         ratio = ours[key] / stock[key] if is_rate else stock[key] / ours[key]
-        rows.append([what, *(f"{one[key]:.3g}" for one in (ours, stock)), f"{ratio:.1f}x"])
+        rows.append(
+            [
+                what,
+                *(f"{one[key]:,.0f}" if one[key] >= 100 else f"{one[key]:.3g}" for one in (ours, stock)),
+                f"{ratio:.1f}x",
+            ]
+        )
     made = f"A Llama of {document['parameters'] / 1e6:.0f} million random parameters in NF4, bf16."
     header = ["through transformers", "with the plug-in", "bitsandbytes alone", ""]
     return f"{table(header, rows)}\n\n{made} {machine_line(document)}"
