@@ -119,15 +119,19 @@ def int8_layers(kind: Any, case: Case) -> list[torch.nn.Module]:
     return made
 
 
-def bitsandbytes_calls(case: Case) -> list[Call]:
+def bitsandbytes_calls(case: Case, evaluates: bool) -> list[Call]:
+    """Layers of bitsandbytes. After eval() it has other paths, for 4 bits one that packs the weights anew in place."""
     import bitsandbytes.nn as peer
 
     x = case.activations()
     if case.name.startswith("Linear8bitLt"):
-        return [inference(layer, x) for layer in int8_layers(peer.Linear8bitLt, case)[:2]]
-    layer = peer.LinearNF4(case.k, case.n, bias=False, compute_dtype=DTYPES[case.dtype])
-    layer.weight = peer.Params4bit(torch.randn(case.n, case.k), requires_grad=False, quant_type="nf4")
-    return [inference(layer.to("cpu"), x)]
+        return [inference(layer, x) for layer in int8_layers(peer.Linear8bitLt, case)]
+    layers = []
+    for _ in range(min(rotations(case.n * case.k // 2), 24) if evaluates else 1):
+        layer = peer.LinearNF4(case.k, case.n, bias=False, compute_dtype=DTYPES[case.dtype])
+        layer.weight = peer.Params4bit(torch.randn(case.n, case.k), requires_grad=False, quant_type="nf4")
+        layers.append(layer.to("cpu").train(not evaluates))
+    return [inference(layer, x) for layer in layers]
 
 
 def int_mm_calls(case: Case) -> list[Call]:
@@ -146,7 +150,9 @@ def peers(case: Case, ggml: Ggml | None) -> tuple[dict[str, list[Call]], list[Ca
     else:
         groups["dense"] = case.dense()
     if case.first_shape and case.m in PEER_ROWS and case.dtype == "bf16" and case.name in BITSANDBYTES:
-        groups["bitsandbytes"] = bitsandbytes_calls(case)
+        groups["bitsandbytes"] = bitsandbytes_calls(case, False)
+        if case.name == "nf4":
+            groups["bitsandbytes_eval"] = bitsandbytes_calls(case, True)
     if ggml and case.first_shape and case.m in PEER_ROWS and case.name == "nf4" and case.dtype == "bf16":
         weight = torch.randn(case.n, case.k).numpy()
         calls, free = ggml.products(

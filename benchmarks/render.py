@@ -107,13 +107,13 @@ def products(document: dict[str, Any]) -> str:
             f"{1e3 * row['seconds']:.2f}",
             f"{row['operations_per_second'] / 1e9:,.0f}",
             f"{100 * row['fraction_of_read']:.0f}%" if row["m"] <= 8 else "",
-            *(times(row, peer) for peer in ("dense", "bitsandbytes", "ggml")),
+            *(times(row, peer) for peer in ("dense", "bitsandbytes", "bitsandbytes_eval", "ggml")),
         ]
         for row in document["rows"]
         if all(row[key] == first[key] for key in ("format", "dtype", "n", "k"))
     ]
     header = ["rows of activations", "ms", "GFLOP/s", "of read bandwidth"]
-    header += ["against dense bf16", "against bitsandbytes", "against ggml's Q4_0"]
+    header += ["against dense bf16", "against bitsandbytes", "after its eval()", "against ggml's Q4_0"]
     what = f"NF4 weights {first['n']:,}x{first['k']:,}, bf16 activations."
     return f"{table(header, rows)}\n\n{what} {machine_line(document)}"
 
