@@ -263,7 +263,7 @@ def test_torch_outputs() -> None:
     try:
         assert libbnb.dequantize_4bit(packed, state).device.type == "cpu"
     finally:
-        torch.set_default_device("cpu")
+        torch.set_default_device(None)
 
 
 def test_jax_arrays() -> None:

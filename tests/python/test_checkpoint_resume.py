@@ -204,7 +204,11 @@ def _wait_for_journal(folder: Path, kilobytes: int, process: subprocess.Popen[st
     """Until the journal says that so many steps, of 1.1 MB each, are done; or the process ends."""
     journal = folder / partial._JOURNAL
     while process.poll() is None:
-        if journal.exists() and journal.read_bytes().count(b'"done"') * 1_100 >= kilobytes:
+        try:
+            written = journal.read_bytes()
+        except FileNotFoundError:  # not yet, or no longer: a run that succeeds removes it
+            written = b""
+        if written.count(b'"done"') * 1_100 >= kilobytes:
             return
         time.sleep(0.001)
 

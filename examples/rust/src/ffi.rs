@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //! The part of `<bnb/bnb.h>` that this crate calls, declared by hand.
 
-use std::ffi::{c_char, c_void};
+use std::os::raw::{c_char, c_void};
 
 /// BNB_ABI_VERSION of the header that these declarations follow.
 pub const ABI_VERSION: u32 = 1;

@@ -53,11 +53,12 @@ pub fn version() -> Result<&'static str, Error> {
     Ok(version.to_str().unwrap_or("?"))
 }
 
+// Blocks of `len` elements, the last one maybe short; none if the size is wrong, which the library says.
 fn blocks(len: usize, blocksize: usize) -> usize {
-    if blocksize == 0 {
+    if blocksize == 0 || len == 0 {
         0
     } else {
-        len.div_ceil(blocksize)
+        (len - 1) / blocksize + 1
     }
 }
 
@@ -94,7 +95,7 @@ pub struct Quantized4bit {
 
 /// Quantizes to 4 bits. `blocksize`: elements that share a scale, even.
 pub fn quantize_4bit(values: &[f32], quant_type: QuantType, blocksize: usize) -> Result<Quantized4bit, Error> {
-    let mut codes = vec![0u8; values.len().div_ceil(2)];
+    let mut codes = vec![0u8; blocks(values.len(), 2)];
     let mut absmax = vec![0f32; blocks(values.len(), blocksize)];
     // SAFETY: the descriptors hold the true lengths of live slices, and the outputs are borrowed exclusively.
     check(unsafe {

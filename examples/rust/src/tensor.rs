@@ -33,7 +33,7 @@ pub struct Output<'a> {
 fn describe<T: Element>(data: *const T, len: usize, shape: &mut i64) -> DLTensor {
     *shape = len as i64; // a slice never has more than isize::MAX bytes
     DLTensor {
-        data: data.cast_mut().cast(),
+        data: (data as *mut T).cast(),
         device: CPU,
         ndim: 1,
         dtype: T::DTYPE,
