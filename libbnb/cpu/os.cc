@@ -60,6 +60,9 @@ bool start_thread(void (*body)(void *), void *context) {
   return true;
 }
 
+int current_cpu() { return -1; }
+void leave_cpu(int) {}
+
 void call_in_child_after_fork(void (*)()) {}
 
 void *allocate_pages(size_t bytes) { return _aligned_malloc(bytes, 64); }
@@ -125,6 +128,20 @@ bool start_thread(void (*body)(void *), void *context) {
   pthread_detach(thread);
   return true;
 }
+
+#if defined(__linux__)
+int current_cpu() { return sched_getcpu(); }
+void leave_cpu(int cpu) {
+  cpu_set_t all;
+  if (sched_getaffinity(0, sizeof all, &all) != 0 || !CPU_ISSET(cpu, &all) || CPU_COUNT(&all) < 2) return;
+  cpu_set_t others = all;
+  CPU_CLR(cpu, &others);
+  if (sched_setaffinity(0, sizeof others, &others) == 0) sched_setaffinity(0, sizeof all, &all);
+}
+#else
+int current_cpu() { return -1; }
+void leave_cpu(int) {}
+#endif
 
 void call_in_child_after_fork(void (*handler)()) { pthread_atfork(nullptr, nullptr, handler); }
 

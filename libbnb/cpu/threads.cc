@@ -37,6 +37,7 @@ struct Job {
   int64_t units, chunk;
   std::atomic<int64_t> next{0};
   int helpers_wanted;
+  int cpu;  // where the caller is
 };
 
 void pause_cpu() {
@@ -85,6 +86,9 @@ void help(void *raw) {
     --job.helpers_wanted;
     ++pool.helpers_in;
     lock.unlock();
+    // Threads of other pools (PyTorch's) stay awake for long and make CPUs look busy that do nothing. The system may then wake
+    // a helper where the caller is, where it is of no use.
+    if (job.cpu >= 0 && job.cpu == current_cpu()) leave_cpu(job.cpu);
     work(job);
     lock.lock();
     if (--pool.helpers_in == 0) pool.done.notify_one();
@@ -165,7 +169,7 @@ void parallel_for(int64_t units, int64_t unit_bytes, int64_t multiple,
   const int64_t chunks = ceil_div(units, chunk);
   const int threads = int(chunks < limit ? chunks : limit);
 
-  Job job{body, context, units, chunk, {}, 0};
+  Job job{body, context, units, chunk, {}, 0, current_cpu()};
   if (threads > 1 && unit_bytes >= kWorthwhileBytes / units) {
     if (Pool *pool = get_pool()) {
       std::unique_lock<std::mutex> busy(pool->busy, std::try_to_lock);
