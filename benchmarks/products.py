@@ -201,15 +201,16 @@ def alternate(m: int, seconds: float) -> dict[str, Any]:
 
 
 def wanted_cases(only: str, shapes: list[str], rows: list[int]) -> list[Case]:
+    """Every number of rows; every shape for NF4 with bf16 and for int8, the first one for the others."""
     cases = []
     for name, (_, dtypes) in FORMATS.items():
         for dtype in dtypes:
-            for shape in shapes:
+            for shape in shapes if (name, dtype) in (("nf4", "bf16"), ("int8", "int8")) else shapes[:1]:
                 n, k = (int(size) for size in shape.split("x"))
-                for m in rows:
-                    whole = dtype in ("bf16", "int8") and not name.startswith("Linear8bitLt")  # the others on one shape
-                    if only in f"{name} {dtype}" and (whole or shape == SHAPES[0]):
-                        cases.append(Case(name, dtype, n, k, m))
+                layer = name.startswith("Linear8bitLt")
+                chosen = [m for m in rows if m in PEER_ROWS] if layer else rows
+                if only in f"{name} {dtype}":
+                    cases += [Case(name, dtype, n, k, m) for m in chosen]
     return cases
 
 
