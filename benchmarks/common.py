@@ -8,6 +8,7 @@ between measurements of one run.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import platform
@@ -16,8 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-os.environ["LIBBNB_PLUGIN"] = "0"  # bitsandbytes is a peer: it runs its own kernels
+from types import ModuleType
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -61,6 +61,16 @@ def interleaved_medians(
         for name, calls in groups.items():
             times[name].append(median_seconds(calls, seconds / rounds, least))
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def bitsandbytes() -> ModuleType:
+    """bitsandbytes with its own kernels, which is a peer only without the plug-in."""
+    os.environ["LIBBNB_PLUGIN"] = "0"
+    module = importlib.import_module("bitsandbytes")
+    plugin = sys.modules.get("libbnb.integrations.bitsandbytes")
+    if plugin is not None and plugin.status().active:
+        raise RuntimeError("bitsandbytes was imported before this call and runs libbnb's kernels")
+    return module
 
 
 def copy_bandwidth(bytes_each: int = 256 << 20) -> float:

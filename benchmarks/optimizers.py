@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from common import copy_bandwidth, interleaved_medians, save
+from common import bitsandbytes, copy_bandwidth, interleaved_medians, save
 
 import libbnb.optim as optim
 
@@ -44,7 +44,7 @@ def measure(name: str, shapes: list[int], seconds: float, peers: bool) -> dict[s
     ours, theirs, fused, state_bytes = OPTIMIZERS[name]
     groups: dict[str, list[Call]] = {"ours": [stepper(lambda params: ours(params, lr=1e-4), shapes)]}
     if peers and theirs is not None:
-        import bitsandbytes.optim as peer
+        peer = bitsandbytes().optim
 
         groups["bitsandbytes"] = [stepper(lambda params: getattr(peer, theirs)(params, lr=1e-4), shapes)]
     if fused is not None:

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from common import interleaved_medians, read_bandwidth, rotations, save
+from common import bitsandbytes, interleaved_medians, read_bandwidth, rotations, save
 from ggml import Ggml, library_folder
 
 import libbnb as bnb
@@ -121,7 +121,7 @@ def int8_layers(kind: Any, case: Case) -> list[torch.nn.Module]:
 
 def bitsandbytes_calls(case: Case, evaluates: bool) -> list[Call]:
     """Layers of bitsandbytes. After eval() it has other paths, for 4 bits one that packs the weights anew in place."""
-    import bitsandbytes.nn as peer
+    peer = bitsandbytes().nn
 
     x = case.activations()
     if case.name.startswith("Linear8bitLt"):

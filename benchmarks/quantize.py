@@ -13,12 +13,12 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-import bitsandbytes.functional as peer
 import torch
-from common import copy_bandwidth, interleaved_medians, median_seconds, rotations, save
+from common import bitsandbytes, copy_bandwidth, interleaved_medians, median_seconds, rotations, save
 
 import libbnb
 
+peer = bitsandbytes().functional
 BLOCKSIZE = 64
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 Call = Callable[[], object]
