@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Gradients of products with quantized weights, against those of dense products; and products that are compiled.
 
-Where a fixed tolerance stands, both sides are fp32 sums of the same few hundred products in different orders: 1e-5 for one
-such sum, 1e-4 for sums of them. Exact classes have their bounds in test_fourbit_products.py and its neighbours.
+Where a fixed tolerance stands, both sides are fp32 sums of the same products in different orders: 1e-5 for one such
+sum, 1e-4 for sums of them. What is bounded by a formula has its tests in test_fourbit_products.py and its neighbours.
 """
 
 from __future__ import annotations
