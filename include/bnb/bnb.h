@@ -74,10 +74,17 @@ typedef BNB_ENUM(bnb_status) {
 
 /* Formats that store one code per element. FP4 and NF4 have the numbers that bitsandbytes gives them. */
 typedef BNB_ENUM(bnb_quant_type) {
-  BNB_FP4 = 1,        /* 4-bit float of bitsandbytes (values 0, 1/192, 1/6, 1/4, 1/3, 1/2, 2/3, 1 and negatives) */
-  BNB_NF4 = 2,        /* 4-bit NormalFloat, QLoRA (arXiv:2305.14314), appendix E */
-  BNB_FP8_E4M3FN = 3, /* OCP 8-bit float, max 448, no infinity */
-  BNB_FP8_E5M2 = 4    /* OCP 8-bit float, max 57344, with infinity */
+  BNB_FP4 = 1,           /* 4-bit float of bitsandbytes (values 0, 1/192, 1/6, 1/4, 1/3, 1/2, 2/3, 1 and negatives) */
+  BNB_NF4 = 2,           /* 4-bit NormalFloat, QLoRA (arXiv:2305.14314), appendix E */
+  BNB_FP8_E4M3FN = 3,    /* OCP 8-bit float, max 448, no infinity */
+  BNB_FP8_E5M2 = 4,      /* OCP 8-bit float, max 57344, with infinity */
+  BNB_TERNARY = 5,       /* -1, 0, 1 in two bits, BitNet b1.58 (arXiv:2402.17764); scales apart */
+  BNB_TQ1_0 = 6,         /* the same as GGUF's blocks of 256: 1.69 bits a weight, scale included */
+  BNB_TQ2_0 = 7,         /* the same as GGUF's blocks of 256: 2.06 bits a weight, scale included */
+  BNB_MXFP4 = 8,         /* OCP microscaling: FP4 (E2M1) in blocks of 32 with a power of two for a scale (E8M0) */
+  BNB_MXFP8_E4M3FN = 9,  /* OCP microscaling with FP8 elements */
+  BNB_MXFP8_E5M2 = 10,   /* OCP microscaling with FP8 elements */
+  BNB_NVFP4 = 11         /* FP4 (E2M1) in blocks of 16 with an FP8 (E4M3) scale, and one fp32 scale for all of them */
 } bnb_quant_type;
 
 /* ------------------------------------------------------------------------------------------------------------------
