@@ -425,3 +425,30 @@ def test_checkpoint_is_a_mapping(tmp_path: Path, rng: np.random.Generator) -> No
     for name in ("nothing", "model.layers.0.attn.q_proj.weight.absmax"):
         with pytest.raises(KeyError):
             checkpoint[name]
+
+
+@pytest.mark.parametrize("spec", ["nf4+dq", "int8", "fp8", "fp8:16"])
+def test_stored_weights(spec: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    """Codes first, then what belongs to them: all that a product with packed weights needs."""
+    tensors = small_model(rng, BFLOAT16)
+    name, x = "model.layers.0.attn.q_proj.weight", rng.standard_normal((3, 64), np.float32)
+    source = save_model(tmp_path / "in", tensors, shards=2)
+    quantize_checkpoint(source, tmp_path / "out", parse_format(spec))
+    checkpoint = Checkpoint(tmp_path / "out", dtype="float32")
+    codes, *rest = (stored := checkpoint.stored(name)).values()
+    assert (
+        next(iter(stored)) == name and sum(array.nbytes for array in stored.values()) == checkpoint.packed[name].nbytes
+    )
+    if spec == "nf4+dq":
+        y = libbnb.matmul_4bit(x, codes, libbnb.QuantState.from_dict({k: v for k, v in stored.items() if k != name}))
+    elif spec == "int8":
+        y = x @ libbnb.int8_vectorwise_dequant(codes, rest[0]).T
+    else:
+        y = libbnb.matmul_fp8(x, codes, rest[0], blocksize=16 if spec == "fp8:16" else None)
+    expected = x @ checkpoint[name].T
+    bound = 64 * np.finfo(np.float32).eps * np.abs(x) @ np.abs(checkpoint[name]).T
+    assert np.all(np.abs(y - expected) <= bound)
+    plain = checkpoint.stored("lm_head.weight")
+    assert list(plain) == ["lm_head.weight"] and _same(plain["lm_head.weight"], tensors["lm_head.weight"])
+    with pytest.raises(KeyError):
+        checkpoint.stored(name + ".absmax")

@@ -140,7 +140,7 @@ class JaxKind(NamespaceKind):
     def accept(self, array: Array, name: str) -> Array:
         if isinstance(array, self._jax.core.Tracer):
             raise TypeError(
-                f"{name} is traced by JAX, so has no memory: call libbnb outside jit, or by jax.pure_callback"
+                f"{name} is traced by JAX, so has no memory: inside jit, call the functions of libbnb.integrations.jax"
             )
         array = super().accept(array, name)
         if len(array.devices()) != 1:

@@ -59,6 +59,11 @@ def run_in_memory(step: Step, chunks: Iterator[ByteArray]) -> dict[str, AnyArray
     }
 
 
+def _run(step: Step) -> dict[str, AnyArray]:
+    with ReadAhead(step.reads) as chunks:
+        return run_in_memory(step, iter(chunks))
+
+
 class Checkpoint(Mapping[str, AnyArray]):
     """A checkpoint as a read-only mapping from names to NumPy arrays.
 
@@ -101,13 +106,36 @@ class Checkpoint(Mapping[str, AnyArray]):
     def __getitem__(self, name: str) -> AnyArray:
         if name in self.packed:
             packed = self.packed[name]
-            step = packed.unpack(self._dtype or packed.dtype or usual_dtype(self.source))
-        else:
-            if name not in self._names:
-                raise KeyError(name)
-            step = copy_step(self._tensors[name])
-        with ReadAhead(step.reads) as chunks:
-            return run_in_memory(step, iter(chunks))[name]
+            return _run(packed.unpack(self._dtype or packed.dtype or usual_dtype(self.source)))[name]
+        if name not in self._names:
+            raise KeyError(name)
+        return _run(copy_step(self._tensors[name]))[name]
+
+    def stored(self, name: str) -> dict[str, AnyArray]:
+        """A weight as it is in the files, for products that read packed weights.
+
+        Parameters
+        ----------
+        name
+            One of the names of the mapping.
+
+        Returns
+        -------
+        dict
+            By the names that tensors have in the files: the codes first, under the name of the weight, then scales and
+            tables. One array if the weight is not quantized.
+
+        Raises
+        ------
+        KeyError
+            There is no such weight.
+        CheckpointError
+            A file cannot be read.
+        """
+        if name not in self._names:
+            raise KeyError(name)
+        parts = self.packed[name].parts if name in self.packed else [self._tensors[name]]
+        return {part.name: _run(copy_step(part))[part.name] for part in parts}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
