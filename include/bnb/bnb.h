@@ -351,7 +351,7 @@ BNB_API bnb_status cmeasure_norms(const DLTensor *const *tensors, int64_t count,
  * Services: versions and errors */
 
 BNB_API uint32_t bnb_abi_version(void); /* BNB_ABI_VERSION of the library that answers */
-BNB_API const char *bnb_version(void);  /* "0.1.0"; a static string */
+BNB_API const char *bnb_version(void);  /* "major.minor.patch"; a static string */
 
 /* Text of the last error of the calling thread, "" if there was none. Valid until its next failing call. */
 BNB_API const char *bnb_last_error(void);

@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 # Rooms of the repository; builds, caches and virtual environments beside them are nobody's business.
-ROOMS = (".ci", "benchmarks", "docs", "examples", "include", "libbnb", "python", "tests")
+ROOMS = (".ci", ".github", "benchmarks", "docs", "examples", "include", "libbnb", "python", "tests")
 SKIPPED = {"__pycache__", "target", "build", "results"}
 CODE = {".c", ".cc", ".h", ".inc", ".cu", ".hip", ".mm", ".metal", ".py", ".pyi", ".rs"}
 TEXT = CODE | {".in", ".sh", ".md", ".toml", ".build", ".options", ".ini", ".json", ".txt", ".yml", ".yaml"}
@@ -27,7 +27,7 @@ def files(suffixes: set[str] = TEXT) -> Iterator[Path]:
             folders[:] = sorted(name for name in folders if name not in SKIPPED and not name.endswith(".egg-info"))
             for name in sorted(names):
                 path = Path(folder, name)
-                if path.suffix in suffixes or name == "run":
+                if path.suffix in suffixes or (room == ".ci" and not path.suffix):
                     yield path.relative_to(ROOT)
 
 
