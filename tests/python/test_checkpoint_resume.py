@@ -19,8 +19,9 @@ import pytest
 pytest.importorskip("safetensors")
 
 from checkpoints import CONFIG, digests, save_model, small_model
-from libbnb.checkpoint import CheckpointError, dequantize_checkpoint, make_format, partial, quantize_checkpoint
+from libbnb.checkpoint import CheckpointError, dequantize_checkpoint, make_format, quantize_checkpoint
 from libbnb.checkpoint.formats import parse_format
+from libbnb.checkpoint.journal import JOURNAL
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="uses what only Linux has")
 
@@ -114,7 +115,7 @@ def test_journal_cut_off(model: Path, cut: int, tmp_path: Path) -> None:
     quantize_checkpoint(model, tmp_path / "whole", make_format("nf4"))
     with pytest.raises(Stop):
         quantize_checkpoint(model, tmp_path / "out", make_format("nf4"), progress=StopAfter(6))
-    journal = tmp_path / "out.partial" / partial._JOURNAL
+    journal = tmp_path / "out.partial" / JOURNAL
     text = journal.read_bytes()
     journal.write_bytes(text[: len(text) - cut] + b'{"do' if cut else b"")
     quantize_checkpoint(model, tmp_path / "out", make_format("nf4"), resume=True)
@@ -150,8 +151,8 @@ def test_two_runs_at_once(model: Path, tmp_path: Path) -> None:
 
 _RUN = """
 import sys
-from libbnb.checkpoint import partial
-partial._SYNC_BYTES = 4 << 20
+from libbnb.checkpoint import writer
+writer._SYNC_BYTES = 4 << 20
 {before}
 sys.argv[0] = "libbnb"
 from libbnb.cli import main
@@ -202,7 +203,7 @@ def test_killed_process(large_model: Path, tmp_path: Path) -> None:
 
 def _wait_for_journal(folder: Path, kilobytes: int, process: subprocess.Popen[str]) -> None:
     """Until the journal says that so many steps, of 1.1 MB each, are done; or the process ends."""
-    journal = folder / partial._JOURNAL
+    journal = folder / JOURNAL
     while process.poll() is None:
         try:
             written = journal.read_bytes()

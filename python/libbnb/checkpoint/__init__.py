@@ -10,8 +10,10 @@ from libbnb.checkpoint.describe import Entry, describe_checkpoint
 from libbnb.checkpoint.errors import CheckpointError
 from libbnb.checkpoint.formats import FORMAT_NAMES, Format, make_format
 from libbnb.checkpoint.load import Checkpoint
+from libbnb.checkpoint.progress import Progress
 from libbnb.checkpoint.quantize import quantize_checkpoint
-from libbnb.checkpoint.run import Progress, Summary
+from libbnb.checkpoint.run import Summary
+from libbnb.checkpoint.team import Team, TeamError, joined
 
 __all__ = [
     "FORMAT_NAMES",
@@ -22,9 +24,12 @@ __all__ = [
     "LayerError",
     "Progress",
     "Summary",
+    "Team",
+    "TeamError",
     "compare_formats",
     "dequantize_checkpoint",
     "describe_checkpoint",
+    "joined",
     "make_format",
     "quantize_checkpoint",
 ]

@@ -16,10 +16,10 @@ from libbnb.checkpoint import dtypes
 from libbnb.checkpoint.errors import os_errors_name
 from libbnb.checkpoint.formats import Format, find_packed
 from libbnb.checkpoint.load import run_in_memory
+from libbnb.checkpoint.progress import Progress, Silent
 from libbnb.checkpoint.quantize import decide, refuse_quantized
 from libbnb.checkpoint.read_ahead import ReadAhead
 from libbnb.checkpoint.reader import TensorInfo, read_into
-from libbnb.checkpoint.run import Progress, Silent
 from libbnb.checkpoint.source import open_source
 from libbnb.checkpoint.step import AnyArray, ByteArray, FloatArray, Step, transpose
 

@@ -13,12 +13,11 @@ from libbnb.checkpoint import dtypes
 from libbnb.checkpoint.errors import CheckpointError
 from libbnb.checkpoint.formats import Packed
 from libbnb.checkpoint.load import find_in, usual_dtype
+from libbnb.checkpoint.progress import Progress, Silent
 from libbnb.checkpoint.reader import TensorInfo
 from libbnb.checkpoint.run import (
     MAX_SHARD_BYTES,
     Plan,
-    Progress,
-    Silent,
     Stopwatch,
     Summary,
     carry_out,
@@ -38,6 +37,7 @@ from libbnb.checkpoint.step import (
     reads_of,
     transpose,
 )
+from libbnb.checkpoint.team import Team
 
 
 def dequantize_checkpoint(
@@ -47,6 +47,7 @@ def dequantize_checkpoint(
     max_shard_bytes: int = MAX_SHARD_BYTES,
     resume: bool = False,
     progress: Progress | None = None,
+    team: Team | None = None,
 ) -> Summary:
     """Write a plain copy of a quantized checkpoint.
 
@@ -59,7 +60,7 @@ def dequantize_checkpoint(
     dtype
         "float32", "float16" or "bfloat16" for all floats of the model; None gives each weight the dtype it had (as far
         as that was recorded) and leaves the others alone.
-    max_shard_bytes, resume, progress
+    max_shard_bytes, resume, progress, team
         As in `quantize_checkpoint`.
 
     Returns
@@ -84,15 +85,16 @@ def dequantize_checkpoint(
     plan = Plan(
         opened, target, _steps(opened, packed, wanted), {"dtype": dtype}, _config(opened, wanted), max_shard_bytes
     )
-    files, nbytes, resumed = carry_out(plan, resume, progress or Silent())
+    outcome = carry_out(plan, resume, progress or Silent(), team)
     tensors = opened.tensors
     return Summary(
         str(opened.path), str(target), dtype or "the dtypes from before",
         tensors=len(plan.steps), converted=len(packed),
         parameters=sum(spec.size for step in plan.steps for spec in step.outputs),
         parameters_converted=sum(weight.size for weight in packed.values()),
-        bytes_before=sum(tensor.nbytes for tensor in tensors.values()), bytes_after=nbytes,
-        seconds=watch.seconds(), files=files, resumed_steps=resumed,
+        bytes_before=sum(tensor.nbytes for tensor in tensors.values()), bytes_after=outcome.nbytes,
+        seconds=watch.seconds(), notes=outcome.notes, files=outcome.files, resumed_steps=outcome.resumed_steps,
+        processes=team.size if team else 1,
     )  # fmt: skip
 
 

@@ -8,22 +8,20 @@ behind, and the journal tells the next one where to go on.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from io import RawIOBase
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO, cast
+from typing import Any, TextIO
 
+from libbnb.checkpoint import journal
 from libbnb.checkpoint.errors import CheckpointError, os_errors_name
 from libbnb.checkpoint.layout import Shard
-from libbnb.checkpoint.step import Piece, as_bytes
+from libbnb.checkpoint.writer import Writer, write_all
 
-_JOURNAL = ".journal.jsonl"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_SYNC_BYTES = 256 << 20  # at most this much work is lost when the process is killed
 
 
 def partial_path(destination: Path) -> Path:
@@ -31,7 +29,7 @@ def partial_path(destination: Path) -> Path:
     return destination.with_name(destination.name + ".partial")
 
 
-class Partial:
+class Partial(Writer):
     """The files of a result that is being made.
 
     Parameters
@@ -52,17 +50,12 @@ class Partial:
     """
 
     def __init__(self, destination: Path, shards: list[Shard], job: dict[str, Any], resume: bool) -> None:
+        super().__init__(partial_path(destination), shards)
         self.destination = destination
-        self.path = partial_path(destination)
-        self.done: set[int] = set()
-        self._shards = {name: shard for shard in shards for name in shard.offsets}
         self._all_shards = shards
-        self._files: dict[str, RawIOBase] = {}
-        self._closing = ExitStack()
-        self._finished_steps: list[int] = []
-        self._unsynced = 0
         self._completed = False
         self._ours = False  # whether the folder is that of this run, not of another one or another job
+        self._shared = False  # whether other processes write into it, too
         self._job = job
         self._resume = resume
 
@@ -81,27 +74,30 @@ class Partial:
     def _open_journal(self) -> TextIO:
         self._refuse_what_is_there()
         self.path.mkdir(parents=True, exist_ok=True)
-        journal = self._closing.enter_context((self.path / _JOURNAL).open("a+", encoding="utf-8"))
-        _lock(journal, self.path)
-        journal.seek(0)
-        lines = _complete_lines(journal.read())
+        file = self._closing.enter_context((self.path / journal.JOURNAL).open("a+", encoding="utf-8"))
+        journal.lock(file, self.path)
+        file.seek(0)
+        lines = journal.complete_lines(file.read())
         if lines:
             _refuse_other_job(self.path, lines[0], self._job)
-            self.done = {cast(int, line["done"]) for line in lines[1:]}
+            self.done = journal.done_in(lines) | journal.taken_over(self.path, self._job)
         else:
             _clear(self.path)
         self._ours = True
         # Written anew: a line that was cut off by a crash must not stay in front of the next one.
-        journal.truncate(0)
+        file.truncate(0)
         for line in [self._job, *({"done": number} for number in sorted(self.done))]:
-            journal.write(json.dumps(line) + "\n")
-        journal.flush()
-        return journal
+            journal.write_line(file, line)
+        file.flush()
+        os.fsync(file.fileno())
+        for taken in journal.share_paths(self.path):
+            taken.unlink()
+        return file
 
     def _refuse_what_is_there(self) -> None:
         if not self.path.exists():
             return
-        if not (self.path / _JOURNAL).is_file():
+        if not (self.path / journal.JOURNAL).is_file():
             raise CheckpointError(f"{self.path}: is in the way, and not made by libbnb; delete or rename it")
         if not self._resume:
             raise CheckpointError(
@@ -114,7 +110,7 @@ class Partial:
         try:
             _reserve(file.fileno(), shard.nbytes)
             file.truncate(shard.nbytes)
-            _write_all(file, 0, memoryview(shard.header))
+            write_all(file, 0, memoryview(shard.header))
         except OSError as error:
             raise CheckpointError(self._too_small(path, error)) from error
         return file
@@ -133,40 +129,20 @@ class Partial:
         if self._completed:
             return
         # An error is on its way up already; what cannot be saved now will be done again.
-        with suppress(OSError):
+        with suppress(OSError, CheckpointError):
             if self._ours and self._finished_steps:
-                self._sync()
+                self.sync()
         with suppress(OSError):
             self._closing.close()
-        if self._ours and not self.done:
+        if self._ours and not self._shared and not self.done:
             shutil.rmtree(self.path, ignore_errors=True)  # nothing in it that would save work
 
-    def write(self, piece: Piece) -> None:
-        """Put a piece of a tensor where it belongs."""
-        shard = self._shards[piece.name]
-        data = memoryview(as_bytes(piece))
-        with os_errors_name(self.path / shard.file_name):
-            _write_all(self._files[shard.file_name], shard.offsets[piece.name] + piece.begin, data)
-        self._unsynced += len(data)
-
-    def finish_step(self, number: int) -> None:
-        """Remember that all outputs of a step have been written."""
-        self._finished_steps.append(number)
-        if self._unsynced >= _SYNC_BYTES:
-            with os_errors_name(self.path):
-                self._sync()
-
-    def _sync(self) -> None:
-        """First the data, then the journal: what the journal says is on the disk, is."""
-        for file in self._files.values():
-            os.fsync(file.fileno())
-        for number in self._finished_steps:
-            self._journal.write(json.dumps({"done": number}) + "\n")
-        self._journal.flush()
-        os.fsync(self._journal.fileno())
-        self.done.update(self._finished_steps)
-        self._finished_steps.clear()
-        self._unsynced = 0
+    def share(self, token: str) -> None:
+        """Let other processes write into the folder: a token in the journal tells them that it is the one meant."""
+        self._shared = True
+        assert self._journal is not None
+        journal.write_line(self._journal, {"token": token})
+        self.sync()
 
     def complete(self, texts: dict[str, str], companions: dict[Path, Path]) -> None:
         """Add the small files, make sure that all is on the disk, and give the result its name.
@@ -180,7 +156,7 @@ class Partial:
         """
         refuse_existing(self.destination)
         with os_errors_name(self.path):
-            self._sync()
+            self.sync()
             for relative, origin in companions.items():
                 (self.path / relative).parent.mkdir(parents=True, exist_ok=True)
                 with os_errors_name(self.path / relative):
@@ -190,7 +166,9 @@ class Partial:
             for name in [*map(str, companions), *texts]:
                 _sync_path(self.path / name)
             self._closing.close()
-            (self.path / _JOURNAL).unlink()
+            # Its own last: a folder without it is none that a run could go on with.
+            for path in [*journal.share_paths(self.path), self.path / journal.JOURNAL]:
+                path.unlink()
             self._completed = True
             self._give_name()
 
@@ -220,7 +198,7 @@ def _is_empty_folder(path: Path) -> bool:
 def _clear(path: Path) -> None:
     """Delete what is left of a run whose journal does not tell what it is."""
     for left in path.iterdir():
-        if left.name != _JOURNAL:
+        if left.name != journal.JOURNAL:
             shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
@@ -235,12 +213,6 @@ def _reserve(descriptor: int, nbytes: int) -> None:
             raise
 
 
-def _write_all(file: RawIOBase, offset: int, data: memoryview) -> None:
-    file.seek(offset)
-    while data:
-        data = data[file.write(data) or 0 :]
-
-
 def _sync_path(path: Path) -> None:
     """Bring a file or, where the system can, a folder's entries to the disk."""
     if os.name != "posix" and path.is_dir():
@@ -252,38 +224,9 @@ def _sync_path(path: Path) -> None:
         os.close(descriptor)
 
 
-def _lock(journal: TextIO, path: Path) -> None:
-    """Keep a second run away; the system drops the lock when the process ends, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: an open file cannot be replaced there anyway
-        return
-    try:
-        fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            raise
-        raise CheckpointError(f"{path}: another run is writing there") from error
-
-
-def _complete_lines(text: str) -> list[dict[str, Any]]:
-    """The lines of a journal; what a crash cut off is not one."""
-    lines: list[dict[str, Any]] = []
-    for line in text.splitlines(keepends=True):
-        try:
-            value = json.loads(line) if line.endswith("\n") else None
-        except ValueError:
-            break
-        if not isinstance(value, dict):
-            break
-        lines.append(cast(dict[str, Any], value))
-    return lines
-
-
-def _refuse_other_job(path: Path, left: dict[str, Any], job: dict[str, Any]) -> None:
-    job = json.loads(json.dumps(job))
-    for key, value in job.items():
-        if left.get(key) != value:
-            raise CheckpointError(
-                f"{path}: was made with another {key} ({left.get(key)!r}, now {value!r}); repeat that, or delete it"
-            )
+def _refuse_other_job(path: Path, left: journal.Line, job: journal.Line) -> None:
+    if other := journal.difference(left, job):
+        key, there, here = other
+        raise CheckpointError(
+            f"{path}: was made with another {key} ({there!r}, now {here!r}); repeat that, or delete it"
+        )

@@ -11,12 +11,11 @@ from libbnb.checkpoint import dtypes
 from libbnb.checkpoint.errors import CheckpointError
 from libbnb.checkpoint.formats import Format
 from libbnb.checkpoint.load import find_in
+from libbnb.checkpoint.progress import Progress, Silent
 from libbnb.checkpoint.reader import TensorInfo
 from libbnb.checkpoint.run import (
     MAX_SHARD_BYTES,
     Plan,
-    Progress,
-    Silent,
     Stopwatch,
     Summary,
     carry_out,
@@ -25,6 +24,7 @@ from libbnb.checkpoint.run import (
 from libbnb.checkpoint.select import Choice, choose, is_embedding
 from libbnb.checkpoint.source import Source, open_source
 from libbnb.checkpoint.step import copy_step
+from libbnb.checkpoint.team import Team
 
 _BITSANDBYTES_BLOCKS = (32, 64, 128, 256, 512, 1024, 2048, 4096)  # what its functions take
 
@@ -38,6 +38,7 @@ def quantize_checkpoint(
     max_shard_bytes: int = MAX_SHARD_BYTES,
     resume: bool = False,
     progress: Progress | None = None,
+    team: Team | None = None,
 ) -> Summary:
     """Write a quantized copy of a checkpoint.
 
@@ -61,6 +62,9 @@ def quantize_checkpoint(
         Go on with what an interrupted run left.
     progress
         Is told what happens.
+    team
+        From `joined`: the processes that share the work. Each of them calls this function with the same arguments; the
+        result has the bytes of a run without a team. Only the first process tells its `progress` anything.
 
     Returns
     -------
@@ -70,7 +74,8 @@ def quantize_checkpoint(
     Raises
     ------
     CheckpointError
-        The source is corrupt, quantized already, or has nothing to quantize; the destination exists; the disk is full.
+        The source is corrupt, quantized already, or has nothing to quantize; the destination exists; the disk is full;
+        another process of the team failed.
     """
     watch = Stopwatch()
     opened = open_source(Path(source))
@@ -79,9 +84,11 @@ def quantize_checkpoint(
     choices = decide(opened, format, include or [], exclude or [])
     plan = _plan(opened, target, format, choices, max_shard_bytes)
     plan.options |= {"include": include or [], "exclude": exclude or []}
-    files, nbytes, resumed = carry_out(plan, resume, progress or Silent())
+    outcome = carry_out(plan, resume, progress or Silent(), team)
     summary = _summary(opened, target, format, choices)
-    summary.bytes_after, summary.files, summary.resumed_steps = nbytes, files, resumed
+    summary.bytes_after, summary.files, summary.resumed_steps = outcome.nbytes, outcome.files, outcome.resumed_steps
+    summary.notes += outcome.notes
+    summary.processes = team.size if team else 1
     summary.seconds = watch.seconds()
     return summary
 

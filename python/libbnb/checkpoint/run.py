@@ -5,40 +5,28 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
+from uuid import uuid4
 
 from libbnb import __version__
 from libbnb.checkpoint.errors import CheckpointError
-from libbnb.checkpoint.layout import index_json, lay_out
-from libbnb.checkpoint.partial import Partial, refuse_existing
+from libbnb.checkpoint.layout import Shard, index_json, lay_out
+from libbnb.checkpoint.partial import Partial, partial_path, refuse_existing
+from libbnb.checkpoint.progress import Progress
 from libbnb.checkpoint.read_ahead import ReadAhead
+from libbnb.checkpoint.share import Share
 from libbnb.checkpoint.source import Source
+from libbnb.checkpoint.split import split
 from libbnb.checkpoint.step import ByteArray, Step
+from libbnb.checkpoint.team import Team
+from libbnb.checkpoint.writer import Writer
 
 MAX_SHARD_BYTES = 5_000_000_000
-
-
-class Progress(Protocol):
-    """What is told while a plan is carried out."""
-
-    def start(self, total_bytes: int, done_bytes: int) -> None:
-        """The work is to read so many bytes; some were done by an earlier run."""
-
-    def advance(self, name: str, nbytes: int, elements: int) -> None:
-        """So many more bytes of the tensor `name` were read and worked on, and so many of its elements."""
-
-
-class Silent:
-    """Progress for programs."""
-
-    def start(self, total_bytes: int, done_bytes: int) -> None:
-        """Say nothing."""
-
-    def advance(self, name: str, nbytes: int, elements: int) -> None:
-        """Say nothing."""
 
 
 @dataclass
@@ -95,6 +83,8 @@ class Summary:
         Names of the weight files.
     resumed_steps : int
         Tensors that an earlier, interrupted run had finished.
+    processes : int
+        How many worked on it.
     """
 
     source: str = ""
@@ -111,6 +101,7 @@ class Summary:
     notes: list[str] = field(default_factory=lambda: list[str]())
     files: list[str] = field(default_factory=lambda: list[str]())
     resumed_steps: int = 0
+    processes: int = 1
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -132,40 +123,156 @@ def checked_destination(source: Source, destination: Path) -> Path:
     return destination
 
 
-def carry_out(plan: Plan, resume: bool, progress: Progress) -> tuple[list[str], int, int]:
-    """Do it.
+@dataclass
+class Outcome:
+    """What carrying out a plan gave.
 
-    Returns
-    -------
-    tuple
-        Names of the weight files, bytes of all tensors in them, and the number of steps an earlier run had done.
+    Attributes
+    ----------
+    files : list of str
+        Names of the weight files.
+    nbytes : int
+        Of all tensors in them.
+    resumed_steps : int
+        The number of steps that an earlier run had done.
+    notes : list of str
+        What a user should know.
+    """
+
+    files: list[str]
+    nbytes: int
+    resumed_steps: int
+    notes: list[str]
+
+
+def carry_out(plan: Plan, resume: bool, progress: Progress, team: Team | None = None) -> Outcome:
+    """Do it, alone or as one of a team.
 
     Raises
     ------
     CheckpointError
-        A file could not be read or written. What is finished stays in the partial folder.
+        A file could not be read or written, here or in another process of the team. What is finished stays in the
+        partial folder.
     """
     to_file = plan.destination.suffix == ".safetensors"
     stem = plan.destination.stem if to_file else "model" if not plan.source.is_folder else plan.source.stem
     metadata = {"format": "pt"} | plan.source.metadata  # transformers insists on a format
     shards = lay_out(plan.steps, stem, None if to_file else plan.max_shard_bytes, metadata)
-    with Partial(plan.destination, shards, _job(plan), resume) as partial:
-        resumed = len(partial.done)
-        todo = [(number, step) for number, step in enumerate(plan.steps) if number not in partial.done]
-        total = sum(step.bytes_read for step in plan.steps)
-        progress.start(total, total - sum(step.bytes_read for _, step in todo))
-        with ReadAhead(read for _, step in todo for read in step.reads) as data:
+    run = _Run(plan, shards, resume)
+    if team is None:
+        notes: list[str] = []
+        with run.partial() as partial:
+            run.start(progress)
+            run.work(partial, range(len(plan.steps)), progress)
+            _complete(plan, partial, shards, stem)
+    elif team.leads:
+        notes = _lead(run, team, progress, stem)
+    else:
+        notes = _follow(run, team)
+    names = [plan.destination.name] if to_file else [shard.file_name for shard in shards]
+    return Outcome(names, sum(spec.nbytes for step in plan.steps for spec in step.outputs), len(run.done), notes)
+
+
+class _Run:
+    """What this process knows of a run."""
+
+    def __init__(self, plan: Plan, shards: list[Shard], resume: bool) -> None:
+        self.plan = plan
+        self.shards = shards
+        self.resume = resume
+        self.job = _job(plan)
+        self.done: set[int] = set()
+
+    @contextmanager
+    def partial(self) -> Generator[Partial]:
+        """The folder of the result, made or taken over; then `done` is known."""
+        with Partial(self.plan.destination, self.shards, self.job, self.resume) as partial:
+            self.done = set(partial.done)
+            yield partial
+
+    def start(self, progress: Progress) -> None:
+        """Tell a progress how much there is to do."""
+        read = [step.bytes_read for step in self.plan.steps]
+        progress.start(sum(read), sum(read[number] for number in self.done))
+
+    def work(self, writer: Writer, numbers: Iterable[int], progress: Progress) -> None:
+        """Carry out those of some steps that are not done yet."""
+        mine = [(number, self.plan.steps[number]) for number in numbers if number not in self.done]
+        with ReadAhead(read for _, step in mine for read in step.reads) as data:
             chunks = iter(data)
-            for number, step in todo:
+            for number, step in mine:
                 taken = _Taken(step, chunks, progress)
                 for piece in step.work(taken):
-                    partial.write(piece)
-                partial.finish_step(number)
+                    writer.write(piece)
+                writer.finish_step(number)
                 taken.report()
-        texts, companions = _small_files(plan, index_json(shards, plan.steps, stem))
-        partial.complete({} if to_file else texts, {} if to_file else companions)
-    names = [plan.destination.name] if to_file else [shard.file_name for shard in shards]
-    return names, sum(spec.nbytes for step in plan.steps for spec in step.outputs), resumed
+
+    def parts(self, machines: list[str]) -> list[list[int]]:
+        """For each process of a team the numbers of the steps that it does; the same in all of them."""
+        steps = {n: step.bytes_read for n, step in enumerate(self.plan.steps) if n not in self.done}
+        return split(steps, {n: self.file_of(n) for n in steps}, machines)
+
+    def file_of(self, number: int) -> str:
+        """The name of the weight file that a step writes to."""
+        return self._file_of[self.plan.steps[number].outputs[0].name]
+
+    @cached_property
+    def _file_of(self) -> dict[str, str]:
+        return {name: shard.file_name for shard in self.shards for name in shard.offsets}
+
+
+def _lead(run: _Run, team: Team, progress: Progress, stem: str) -> list[str]:
+    """The part of process 0: the folder, its share of the steps, and the index when all are done."""
+    token = uuid4().hex
+    with run.partial() as partial:
+        partial.share(token)
+        team.tell("go", {"token": token, "done": sorted(run.done)})
+        try:
+            told = team.reporting_to(progress)
+            run.start(told)
+            parts = run.parts(team.machines)
+            run.work(partial, parts[0], told)
+            partial.sync()
+            for rank in range(1, team.size):
+                team.wait_for(f"share {rank}")
+            _complete(run.plan, partial, run.shards, stem)
+        except BaseException as error:
+            team.fail(error)  # before anything is closed, which may take a while
+            raise
+        team.tell("complete")
+    machines = dict.fromkeys(team.machines)
+    busy = {team.machines[rank] for rank, part in enumerate(parts) if part}
+    if run.done or len(busy) == len(machines):
+        return []
+    return [
+        f"{len(machines) - len(busy)} of {len(machines)} machines had nothing to do: each writes whole files, "
+        f"and there are {len(run.shards)}; a smaller --max-shard-size makes more"
+    ]
+
+
+def _follow(run: _Run, team: Team) -> list[str]:
+    """The part of every other process."""
+    go = team.wait_for("go")
+    run.done = set(go["done"])
+    mine = run.parts(team.machines)[team.rank]
+    names = {run.file_of(number) for number in mine}
+    shards = [shard for shard in run.shards if shard.file_name in names]
+    with Share(partial_path(run.plan.destination), shards, run.job, team.rank, go["token"]) as share:
+        try:
+            run.work(share, mine, team)
+            share.close()
+        except BaseException as error:
+            team.fail(error)
+            raise
+    team.tell(f"share {team.rank}")
+    team.wait_for("complete")
+    return []
+
+
+def _complete(plan: Plan, partial: Partial, shards: list[Shard], stem: str) -> None:
+    texts, companions = _small_files(plan, index_json(shards, plan.steps, stem))
+    to_file = plan.destination.suffix == ".safetensors"
+    partial.complete({} if to_file else texts, {} if to_file else companions)
 
 
 class _Taken:

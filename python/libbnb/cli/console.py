@@ -103,9 +103,9 @@ class _Rate(ProgressColumn):
 
 
 class Bar:
-    """A progress bar on stderr, if that is a terminal; to be used with `with`."""
+    """A progress bar on stderr, if that is a terminal and the bar is to be shown; to be used with `with`."""
 
-    def __init__(self, verb: str) -> None:
+    def __init__(self, verb: str, shown: bool = True) -> None:
         self._verb = verb
         self._elements = 0
         self._task: Any = None
@@ -118,7 +118,7 @@ class Bar:
             TextColumn("{task.fields[name]}", style="dim"),
             console=err,
             transient=True,
-            disable=not err.is_terminal,
+            disable=not (shown and err.is_terminal),
         )
 
     def __enter__(self) -> Bar:

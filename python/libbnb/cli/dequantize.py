@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from libbnb.checkpoint import dequantize_checkpoint
-from libbnb.cli.console import Bar, parse_bytes, print_json, reporting, use_threads
+from libbnb.cli.console import Bar, parse_bytes, print_json, reporting
 from libbnb.cli.quantize import show
+from libbnb.cli.together import together
 
 
 def dequantize(
@@ -30,12 +31,16 @@ def dequantize(
     """Turn a quantized checkpoint back into a plain one.
 
     What quantization lost does not come back: the weights are those that the quantized model computes with.
+
+    Under torchrun the processes share the work; the result is the same.
     """
     max_shard_bytes = parse_bytes(max_shard_size)
-    with reporting(f"interrupted; add --resume to go on ({destination}.partial holds what is done)"):
-        use_threads(threads)
-        with Bar("dequantize") as bar:
-            summary = dequantize_checkpoint(source, destination, dtype, max_shard_bytes, resume, bar)
+    interrupted = f"interrupted; add --resume to go on ({destination}.partial holds what is done)"
+    with reporting(interrupted), together(threads) as team:
+        with Bar("dequantize", shown=team is None or team.leads) as bar:
+            summary = dequantize_checkpoint(source, destination, dtype, max_shard_bytes, resume, bar, team)
+        if team is not None and not team.leads:
+            return
         if as_json:
             print_json(summary.as_dict())
         else:

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from libbnb.checkpoint import FORMAT_NAMES, Summary, make_format, quantize_checkpoint
-from libbnb.cli.console import Bar, count, out, parse_bytes, print_json, reporting, size, use_threads
+from libbnb.cli.console import Bar, count, out, parse_bytes, print_json, reporting, size
+from libbnb.cli.together import together
 
 
 def quantize(
@@ -47,13 +48,19 @@ def quantize(
 
     Memory stays within a few chunks of 16 MB, whatever the size of the model. The result appears under its name only
     when it is complete; until then it is in DST.partial.
+
+    Under torchrun the processes share the work; the result is the same.
     """
     max_shard_bytes = parse_bytes(max_shard_size)
-    with reporting(f"interrupted; add --resume to go on ({destination}.partial holds what is done)"):
-        use_threads(threads)
+    interrupted = f"interrupted; add --resume to go on ({destination}.partial holds what is done)"
+    with reporting(interrupted), together(threads) as team:
         chosen = make_format(format, blocksize, double_quant)
-        with Bar(format) as bar:
-            summary = quantize_checkpoint(source, destination, chosen, include, exclude, max_shard_bytes, resume, bar)
+        with Bar(format, shown=team is None or team.leads) as bar:
+            summary = quantize_checkpoint(
+                source, destination, chosen, include, exclude, max_shard_bytes, resume, bar, team
+            )
+        if team is not None and not team.leads:
+            return
         if as_json:
             print_json(summary.as_dict())
         else:
@@ -76,6 +83,7 @@ def show(summary: Summary) -> None:
     out.print(
         f"{size(summary.bytes_before)} -> {size(summary.bytes_after)}, {change}, "
         f"in {summary.seconds:.2f} s ({rate:.2f} GB/s)"
+        + (f", {summary.processes} processes" if summary.processes > 1 else "")
     )
     if summary.resumed_steps:
         out.print(f"{summary.resumed_steps} tensors were done by the interrupted run")
