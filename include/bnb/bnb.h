@@ -159,6 +159,33 @@ BNB_API bnb_status cdequantize_fp8(const DLTensor *A, const DLTensor *scale, bnb
                                    int64_t blocksize, DLTensor *out, void *stream);
 
 /* ------------------------------------------------------------------------------------------------------------------
+ * Ternary weights: each becomes -1, 0 or 1, times the scale of its block. Codes are t + 1; where they lie: docs/formats.md. */
+
+/* Which number the weights of a block are divided by, its scale, and where a half goes. */
+typedef BNB_ENUM(bnb_ternary_scale) {
+  BNB_ABSMEAN = 0, /* mean |A| of the block, to nearest even: BitNet b1.58 (arXiv:2402.17764) */
+  BNB_ABSMAX = 1   /* max |A| of the block, halves away from zero: what GGUF's own quantizers do */
+} bnb_ternary_scale;
+
+/* t = round of A / scale, limited to -1 .. 1.  A: float dtype, n elements.  blocksize: weights per scale, >= 1, cut regardless of
+ * rows; n or more for one scale for the whole tensor.
+ *   BNB_TERNARY             out: uint8 or int8, (n + 3) / 4 bytes, element 4i + j in bits 2j and 2j + 1 of byte i; missing last
+ *                           elements are zeros (code 1).  scale: fp32, nb elements.
+ *   BNB_TQ1_0, BNB_TQ2_0    A's last dimension and blocksize are multiples of 256 (blocksize may also be n or more).
+ *                           out: uint8, 54 or 66 bytes for every 256 weights, with the scale rounded to fp16 inside (infinite above
+ *                           65504, as GGUF has it).  scale: NULL, or fp32, nb elements, which get the scales as they were.
+ * A mean is summed in float64, in an order that does not depend on threads or instruction set, and rounded to fp32 once.
+ * Unusual values: as at the head of this file, with the scale for absmax. */
+BNB_API bnb_status cquantize_ternary(const DLTensor *A, bnb_quant_type quant_type, bnb_ternary_scale rule, int64_t blocksize,
+                                     DLTensor *out, DLTensor *scale, void *stream);
+
+/* out[i] = t[i] * scale[i / blocksize].  A: the bytes of cquantize_ternary.  out: float dtype, n elements.
+ * BNB_TQ1_0, BNB_TQ2_0: scale is NULL and blocksize not looked at, as blocks carry their scales; out's last dimension is a multiple
+ * of 256. Code 3 in two bits, which no quantizer writes, counts as 2. */
+BNB_API bnb_status cdequantize_ternary(const DLTensor *A, const DLTensor *scale, bnb_quant_type quant_type, int64_t blocksize,
+                                       DLTensor *out, void *stream);
+
+/* ------------------------------------------------------------------------------------------------------------------
  * LLM.int8() (arXiv:2208.07339): rows of a matrix scaled to -127 .. 127, round half to even. */
 
 /* row_stats[r] = max |A[r, c]| over the elements below the threshold;  out = rne(A * (127 / row_stats[r])).

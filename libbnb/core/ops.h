@@ -101,6 +101,25 @@ struct DequantizeFp8Args {
   void *out;  // [n]
 };
 
+struct QuantizeTernaryArgs {
+  DType dtype;    // of a: a float dtype
+  const void *a;  // [n]
+  bnb_quant_type quant_type;
+  bnb_ternary_scale rule;
+  int64_t n, blocksize;  // TQ types: n is a multiple of 256, and so is blocksize unless it is n or more
+  uint8_t *out;          // (n + 3) / 4 bytes, or 54 or 66 for every 256 elements
+  void *scale;           // fp32 [nb]; NULL for TQ types if nobody wants them
+};
+
+struct DequantizeTernaryArgs {
+  DType dtype;        // of out: a float dtype
+  const uint8_t *a;   // as QuantizeTernaryArgs::out
+  const void *scale;  // fp32 [nb]; TQ types have neither this nor a blocksize
+  bnb_quant_type quant_type;
+  int64_t n, blocksize;
+  void *out;  // [n]
+};
+
 struct QuantizeInt8Args {
   DType dtype;         // of a: a float dtype
   const void *a;       // [rows, cols], row r starts at element r * row_stride

@@ -7,13 +7,9 @@
 #include <bnb/bnb.h>
 
 #include "core/dtype.h"
+#include "core/sums.h"
 
 namespace bnb {
-
-// Sums of squares have one order: element i of a piece is added to lane i % kSumLanes, the lanes of a piece are added
-// in order, the pieces of a section likewise, then the sections of a tensor, then the tensors of a list; all in
-// float64.
-constexpr int64_t kSumLanes = 16, kSumPiece = 1024, kSumSection = 64 * kSumPiece;
 
 // One entry of bnb_optimizer_tensors. What the optimizer does not use is NULL.
 struct OptimizerTensor {

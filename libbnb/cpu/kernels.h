@@ -5,6 +5,7 @@
 
 #include "core/ops.h"
 #include "core/optimizer.h"
+#include "core/sums.h"
 #include "cpu/code_search.h"
 
 namespace bnb::cpu {
@@ -18,6 +19,16 @@ struct AbsmaxArgs {
   float subtract;        // taken off every element first
   float divisor;         // absmax[b] = max |a - subtract| / divisor; 1 for most formats
   void *absmax;          // fp32 [nb]
+};
+
+// The same for scales that are means of |a| (core/sums.h). Blocks are at most a section: larger ones are sections, whose sums are
+// added up outside.
+struct AbsmeanArgs {
+  DType dtype;           // of a: a float dtype
+  const void *a;         // [n]
+  int64_t n, blocksize;  // blocksize or n <= kSumSection
+  void *mean;            // fp32 [nb] or NULL
+  double *sums;          // [nb] or NULL
 };
 
 struct QuantizeBlockwiseKernelArgs : QuantizeBlockwiseArgs {

@@ -49,8 +49,7 @@ struct TQ2 {
 // codes for 240 .. 255. Digits lie strided, as in TQ2_0.
 struct TQ1 {
   enum : int { kCodeBytes = 52, kBytes = 54, kDigits = 5 };
-  enum : int { kFirst = 32, kSecond = 16, kThird = 4 };                                        // bytes of each part,
-  enum : int { kSecondWeight = kDigits * kFirst, kThirdWeight = kSecondWeight + kDigits * kSecond };  // and where it begins
+  enum : int { kFirst = 32, kSecond = 16, kThird = 4, kSecondWeight = 160, kThirdWeight = 240 };  // bytes of each part; its first weight
   static BNB_FN constexpr Place place_of(int weight) {
     if (weight < kSecondWeight) return {weight % kFirst, weight / kFirst};
     if (weight < kThirdWeight) return {kFirst + (weight - kSecondWeight) % kSecond, (weight - kSecondWeight) / kSecond};

@@ -8,6 +8,7 @@
 namespace bnb::reference {
 
 using cpu::AbsmaxArgs;
+using cpu::AbsmeanArgs;
 using cpu::GemmCooKernelArgs;
 using cpu::OptimizerKernelArgs;
 using cpu::QuantizeBlockwiseKernelArgs;

@@ -21,6 +21,8 @@ Sample sample_linear_int8(Random &random, int64_t limit);
 Sample sample_gemm_coo(Random &random, int64_t limit);
 Sample sample_optimizer_32bit(Random &random, int64_t limit);
 Sample sample_optimizer_8bit(Random &random, int64_t limit);
+Sample sample_quantize_ternary(Random &random, int64_t limit);
+Sample sample_dequantize_ternary(Random &random, int64_t limit);
 Sample sample_norms(Random &random, int64_t limit);
 
 struct Draw {

@@ -166,7 +166,7 @@ void HostileCall::mutate_scalars() {
       if (uses.blocksize && scalars.blocksize % uses.blocksize != 0) must_fail("blocksize is odd");
       return;
     case 1: {
-      static const int32_t types[] = {0, -1, 1, 2, 3, 4, 5, 99, INT32_MIN, INT32_MAX};
+      static const int32_t types[] = {0, -1, 1, 2, 3, 4, 5, 6, 7, 8, 99, INT32_MIN, INT32_MAX};
       const int32_t kind = any_of(random_, types);
       const bool exists = kind >= uses.first && kind <= uses.last;
       if (exists && is("coptimizer")) return;  // another optimizer would look at other tensors

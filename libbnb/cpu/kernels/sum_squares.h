@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Sections and pieces of sums of squares (core/optimizer.h says in which order).
+// Sections and pieces of sums (core/sums.h says in which order).
 #ifndef BNB_CPU_KERNELS_SUM_SQUARES_H_
 #define BNB_CPU_KERNELS_SUM_SQUARES_H_
 
@@ -21,25 +21,31 @@ BNB_INLINE void sum_sections(int64_t n, double *sums, int64_t begin, int64_t end
   }
 }
 
-// The sum of squares of p[0, count), at most a piece.
-template <typename Tag>
-BNB_INLINE double sum_piece(const char *p, int64_t count) {
+// The lanes of p[0, count), at most a piece, each with the sum of what `add` adds of an element to it.
+template <typename Tag, typename Add>
+BNB_INLINE LaneSums sum_lanes(const char *p, int64_t count, const Add &add) {
   constexpr int64_t kSize = sizeof(typename Tag::Storage);
-  SquareSums sums = no_squares();
+  LaneSums sums = no_sums();
   Floats x[kSumVectors];
   int64_t i = 0;
   for (; i + kSumLanes <= count; i += kSumLanes) {
     for (int j = 0; j < kSumVectors; ++j) x[j] = load<Tag>(p + (i + j * kLanes) * kSize);
-    add_squares(sums, x);
+    add(sums, x);
   }
   if (i < count) {
     for (int j = 0; j < kSumVectors; ++j, i += kLanes) {
       const int64_t left = count - i < kLanes ? count - i : kLanes;
       x[j] = left > 0 ? load_some<Tag>(p + i * kSize, left) : splat(0.0f);
     }
-    add_squares(sums, x);
+    add(sums, x);
   }
-  return total(sums);
+  return sums;
+}
+
+// The sum of squares of p[0, count), at most a piece.
+template <typename Tag>
+BNB_INLINE double sum_piece(const char *p, int64_t count) {
+  return total(sum_lanes<Tag>(p, count, Squares{}));
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 // The scale of one block that is too large for one thread.
 #include "cpu/ops/quantize.h"
 
+#include "cpu/float_environment.h"
 #include "formats/portable.h"
 
 namespace bnb::cpu {
@@ -28,6 +29,28 @@ void large_absmax(const Kernels &kernels, const AbsmaxArgs &args, int64_t block)
     if (bits > largest) largest = bits;
   }
   store<uint32_t>(args.absmax, block, largest);
+}
+
+void large_absmean(const Kernels &kernels, const AbsmeanArgs &args, int64_t block) {
+  constexpr int64_t kAtOnce = 512;  // sections whose sums wait on the stack
+  const DefaultFloatEnvironment environment;
+  const int64_t first = block * args.blocksize;
+  const int64_t count = args.n - first < args.blocksize ? args.n - first : args.blocksize;
+
+  double sum = 0.0, sums[kAtOnce];
+  for (int64_t start = 0; start < count; start += kAtOnce * kSumSection) {
+    AbsmeanArgs sections = args;
+    sections.a = static_cast<const char *>(args.a) + (first + start) * float_size(args.dtype);
+    sections.n = count - start < kAtOnce * kSumSection ? count - start : kAtOnce * kSumSection;
+    sections.blocksize = kSumSection;
+    sections.mean = nullptr;
+    sections.sums = sums;
+    const int64_t section_count = block_count(sections.n, kSumSection);
+    parallel_for(section_count, kSumSection * float_size(args.dtype), 1,
+                 [&](int64_t begin, int64_t end) { kernels.absmean(sections, begin, end); });
+    for (int64_t i = 0; i < section_count; ++i) sum += sums[i];
+  }
+  store<float>(args.mean, block, mean_of(sum, count));
 }
 
 }  // namespace bnb::cpu

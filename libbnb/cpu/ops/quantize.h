@@ -14,25 +14,43 @@ inline constexpr int64_t kLargeBlock = 64 << 10;
 // Writes the scale of one block, on all threads.
 void large_absmax(const Kernels &kernels, const AbsmaxArgs &args, int64_t block);
 
-// Writes args.absmax and calls encode(begin, end) on ranges of elements whose scales are there; begin is a multiple of the
-// block size or of kElementsPerPiece from the start of a block.
-template <typename Encode>
-void quantize_in_blocks(const Kernels &kernels, const AbsmaxArgs &args, const Encode &encode) {
-  const int64_t blocks = block_count(args.n, args.blocksize), element_bytes = float_size(args.dtype) + 1;
-  const int64_t block_elements = args.blocksize < args.n ? args.blocksize : args.n;
+// The same for a mean.
+void large_absmean(const Kernels &kernels, const AbsmeanArgs &args, int64_t block);
+
+struct BlockCut {
+  int64_t n, blocksize;
+  int64_t element_bytes;  // what an element costs, in bytes read and written
+  int64_t multiple;       // ranges of elements begin at a multiple of so many blocks
+};
+
+// Calls write_scales(first, last) for ranges of blocks, or write_large_scale(block) for each of large ones, and encode(begin, end) on
+// ranges of elements whose scales are there; begin is a multiple of cut.multiple blocks or of kElementsPerPiece.
+template <typename LargeScale, typename Scales, typename Encode>
+void quantize_in_blocks(const BlockCut &cut, const LargeScale &write_large_scale, const Scales &write_scales, const Encode &encode) {
+  const int64_t blocks = block_count(cut.n, cut.blocksize), block_elements = cut.blocksize < cut.n ? cut.blocksize : cut.n;
   if (block_elements > kLargeBlock) {
-    for (int64_t block = 0; block < blocks; ++block) large_absmax(kernels, args, block);
-    parallel_for(args.n, element_bytes, kElementsPerPiece, encode);
+    for (int64_t block = 0; block < blocks; ++block) write_large_scale(block);
+    parallel_for(cut.n, cut.element_bytes, kElementsPerPiece, encode);
     return;
   }
-  const int64_t together = args.blocksize < kElementsTogether ? kElementsTogether / args.blocksize : 1;
-  parallel_for(blocks, block_elements * element_bytes, 1, [&](int64_t begin, int64_t end) {
+  const int64_t fitting = cut.blocksize < kElementsTogether ? kElementsTogether / cut.blocksize : 1;
+  const int64_t together = ceil_div(fitting, cut.multiple) * cut.multiple;
+  parallel_for(blocks, block_elements * cut.element_bytes, cut.multiple, [&](int64_t begin, int64_t end) {
     for (int64_t first = begin; first < end; first += together) {
       const int64_t last = end - first < together ? end : first + together;
-      kernels.absmax(args, first, last);
-      encode(first * args.blocksize, last < blocks ? last * args.blocksize : args.n);
+      write_scales(first, last);
+      encode(first * cut.blocksize, last < blocks ? last * cut.blocksize : cut.n);
     }
   });
+}
+
+// The same for formats that divide by absmax: writes args.absmax.
+template <typename Encode>
+void quantize_in_blocks(const Kernels &kernels, const AbsmaxArgs &args, const Encode &encode) {
+  quantize_in_blocks(
+      BlockCut{args.n, args.blocksize, float_size(args.dtype) + 1, 1},
+      [&](int64_t block) { large_absmax(kernels, args, block); },
+      [&](int64_t first, int64_t last) { kernels.absmax(args, first, last); }, encode);
 }
 
 }  // namespace bnb::cpu
