@@ -20,7 +20,7 @@ KERNEL_TABLE = ["cpu/kernels.h", "cpu/kernels.inc", "cpu/products.inc"]
 
 # What kernels and their vocabulary compute with: constants, plain structs and tables.
 KERNEL_DATA = [
-    *("formats/", "core/ops.h", "core/dtype.h", "core/optimizer.h"),
+    *("formats/", "core/ops.h", "core/dtype.h", "core/optimizer.h", "core/sums.h"),
     *("cpu/code_search.h", "cpu/together.h", "cpu/simd/"),
 ]
 
