@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Classes that are made by `__new__`, such as torch's parameters, have its signature: griffe looks at `__init__` only."""
+"""Classes that are made by `__new__`, like torch's parameters, have its signature: griffe looks at `__init__` only."""
 
 from __future__ import annotations
 

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: MIT
+"""Every code block of the README, of CONTRIBUTING and of docs/ is executed, or its page says why not.
+
+The README's two commands for newcomers are run as they are by .ci/run and by tests/python/test_python_examples.py; here only
+their syntax and the files that they name are looked at. How a page is written: CONTRIBUTING.md, "How pages look".
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ROOT / "tests" / "documentation"
+sys.path.insert(0, str(TOOLS))
+
+import native  # noqa: E402
+from blocks import Block, PageError, blocks, blocks_of, pages  # noqa: E402
+
+PAGES = {path.relative_to(ROOT).as_posix(): path for path in pages()}
+WITH_BLOCKS = [name for name, path in PAGES.items() if any(block.executed for block in blocks_of(path))]
+
+# The command line needs these; a page with commands of libbnb is skipped without them.
+COMMAND_LINE = ("typer", "rich", "safetensors", "ml_dtypes")
+
+
+def needs(found: list[Block]) -> list[str]:
+    """What is not installed of what the blocks use: modules and compilers."""
+    modules: set[str] = set()
+    for block in found:
+        if block.language in ("sh", "console") and re.search(r"\blibbnb\b", block.code):
+            modules |= set(COMMAND_LINE)
+        if block.language == "python":
+            for node in ast.walk(ast.parse(block.code)):
+                if isinstance(node, ast.Import):
+                    modules |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    modules.add(node.module.partition(".")[0])
+                    modules |= {"torch"} & {"torch" if re.match(r"libbnb\.(nn|optim|autograd)\b", node.module) else ""}
+    missing = sorted(name for name in modules if importlib.util.find_spec(name) is None)
+    languages = {block.language for block in found} & set(native.COMPILERS)
+    return missing + [f"a compiler for {language}" for language in sorted(languages) if not native.can_run(language)]
+
+
+def run(page: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, str(TOOLS / "run.py"), str(page)]
+    environment = os.environ | {"MPLBACKEND": "agg", "LIBBNB_PLUGIN": "0", "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.mark.parametrize("name", WITH_BLOCKS)
+def test_blocks_of_a_page(name: str, tmp_path: Path) -> None:
+    if missing := needs([block for block in blocks_of(PAGES[name]) if block.executed]):
+        pytest.skip(f"{name} needs {', '.join(missing)}")
+    done = run(PAGES[name], tmp_path / "page")
+    assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-2000:]}"
+
+
+def test_blocks_that_are_not_executed_are_few_and_say_why(capsys: pytest.CaptureFixture[str]) -> None:
+    found = [block for path in PAGES.values() for block in blocks_of(path)]
+    executed = [block for block in found if block.executed]
+    left_out = [block for block in found if block.reason]
+    with capsys.disabled():
+        print(f"\n{len(executed)} code blocks in {len(WITH_BLOCKS)} pages are executed, {len(left_out)} are not:")
+        for block in left_out:
+            print(f"  {block.page}:{block.line} ({block.language}): {block.reason}")
+    assert len(executed) > 30 and len(left_out) <= len(executed) / 5
+    assert all(len(block.reason.split()) >= 2 for block in left_out), "a reason is more than a word"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The tool itself: what is wrong in a page is found
+
+
+def fence(language: str, code: str, before: str = "") -> str:
+    return f"# Page\n\n{before}```{language}\n{code}\n```\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (fence("python", "import libbnb\nassert libbnb.no_such_name"), "no_such_name"),
+        (fence("sh", "true; false"), "status 1"),
+        (fence("sh", "no-such-program"), "not found"),
+        (fence("sh", "python examples/python/no_such_file.py"), "there is no examples/python/no_such_file.py"),
+        (fence("sh", 'pip install ".[no_such_extra]"'), "no extra no_such_extra"),
+        (fence("sh", "meson setup build -Dno_such_option=1"), "no option no_such_option"),
+        (fence("sh", "if true; then"), "syntax error"),
+        (fence("json", "{'a': 1}"), "JSONDecodeError"),
+        (fence("console", "$ true\nlibbnb: error: so it says here"), "status 0"),
+    ],
+)
+def test_what_is_wrong_is_found(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text(text)
+    done = run(tmp_path / "page.md", tmp_path / "page")
+    assert done.returncode != 0 and words in done.stdout + done.stderr, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not native.can_run("c"), reason="there is no C compiler")
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("#include <bnb/bnb.h>\nbnb_no_such_function();", "bnb_no_such_function"),
+        ("int main(void) { return 3; }", "status 3"),
+    ],
+)
+def test_wrong_c_is_found(code: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text(fence("c", code))
+    done = run(tmp_path / "page.md", tmp_path / "page")
+    assert done.returncode != 0 and words in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("```\ncode\n```\n", "no language"),
+        ("```javascript\ncode\n```\n", "javascript"),
+        ("```python\ncode\n", "no end"),
+        ("<!-- not executed: -->\n```sh\ncode\n```\n", "without a reason"),
+        ("<!-- not executed: lost its block -->\n\nText.\n", "no block"),
+    ],
+)
+def test_rules_of_pages(text: str, words: str) -> None:
+    with pytest.raises(PageError, match=words):
+        blocks("page.md", text)
+
+
+def test_blocks_run_in_order_in_one_namespace(tmp_path: Path) -> None:
+    text = "<!-- python\nx = 1\n-->\n" + fence("python", "x += 1") + fence("sh", "ls model > files")
+    text += fence("python", "raise SystemExit", "<!-- not executed: it ends the process -->\n")
+    text += fence("python", "assert x == 2 and open('files').read() == 'config.json\\nmodel.safetensors\\n'")
+    (tmp_path / "page.md").write_text(text)
+    pytest.importorskip("safetensors")
+    done = run(tmp_path / "page.md", tmp_path / "page")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("-- page.md") == 4
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The site
+
+
+@pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("mkdocs", "material", "mkdocstrings")),
+    reason="not installed: the extra docs",
+)
+def test_site(tmp_path: Path) -> None:
+    """It is built without a warning, and has every public name and every C function."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+    import libbnb
+
+    anchors = {path.parent.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("reference/*/index.html")}
+    assert len(libbnb.__all__) > 40
+    for name in libbnb.__all__:
+        assert name.startswith("__") or f'id="libbnb.{name}"' in anchors["libbnb"], name
+    header = (ROOT / "include" / "bnb" / "bnb.h").read_text(encoding="utf-8")
+    functions = re.findall(r"^BNB_API [\w *]*?\b(\w+)\(", header, re.MULTILINE)
+    assert len(functions) > 40
+    for name in functions:
+        assert f'id="{name}"' in anchors["c"], name
