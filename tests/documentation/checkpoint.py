@@ -26,12 +26,12 @@ CONFIG = {
 }
 
 
-def make_checkpoint(folder: Path) -> None:
-    """Nothing where safetensors is not installed: pages that use it import it, too."""
+def make_checkpoint(folder: Path) -> bool:
+    """False where safetensors is not installed: pages that need it are skipped there."""
     try:
         from safetensors.numpy import save_file
     except ImportError:
-        return
+        return False
     rng = np.random.default_rng(0)
     hidden, inner, vocabulary = 128, 256, 512
     shapes = {"model.embed_tokens": (vocabulary, hidden), "lm_head": (vocabulary, hidden)}
@@ -49,3 +49,12 @@ def make_checkpoint(folder: Path) -> None:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(CONFIG, indent=2))
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    return True
+
+
+def make_broken_copy(folder: Path, copy: Path) -> None:
+    """The same without its last bytes."""
+    copy.mkdir()
+    for path in folder.iterdir():
+        data = path.read_bytes()
+        (copy / path.name).write_bytes(data[:-100] if path.suffix == ".safetensors" else data)

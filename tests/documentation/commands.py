@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The programs that pages call: `commands.py NAME ARGUMENTS...`.
 
-libbnb runs, and so does Python with libbnb, with code or with a file that the page made. Programs that install, build or
-take long are not run; their arguments have to make sense: files and folders exist in the repository, extras are in
+libbnb runs, and so does Python with libbnb, with code or with a file that the page made. Programs that install, build
+or take long are not run; their arguments have to make sense: files and folders exist in the repository, extras are in
 pyproject.toml, options in meson.options.
 """
 

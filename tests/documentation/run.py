@@ -2,7 +2,8 @@
 """Runs the blocks of one page from top to bottom in one process: `run.py PAGE` in an empty folder.
 
 Python blocks share a namespace. Lines of shell find the programs of tests/documentation/commands.py and nothing else.
-The folder has what a reader would have: `model` and `minilm`, small checkpoints in safetensors.
+The folder has what a reader would have: `model` and `minilm`, a small checkpoint in safetensors, and `broken`, what is
+left of one.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import native
 from blocks import ROOT, Block, blocks
-from checkpoint import make_checkpoint
+from checkpoint import make_broken_copy, make_checkpoint
 
 TOOLS = ["ls", "cat", "mkdir", "cp", "mv", "head", "tail", "grep", "du", "env", "true", "cc", "c++"]
 OURS = ["libbnb", "python", "python3", "torchrun", "accelerate", "pip", "pip3", "meson", "ninja", "cargo", "pkg-config"]
@@ -77,8 +78,9 @@ def run_python(block: Block, namespace: dict[str, object]) -> None:
 
 def run_page(found: list[Block], folder: Path) -> None:
     programs = _bin(folder)
-    make_checkpoint(folder / "model")
-    (folder / "minilm").symlink_to("model")
+    if make_checkpoint(folder / "model"):
+        (folder / "minilm").symlink_to("model")
+        make_broken_copy(folder / "model", folder / "broken")
     (folder / ".venv" / "bin").mkdir(parents=True)
     (folder / ".venv" / "bin" / "activate").touch()
     module = types.ModuleType("__main__")
