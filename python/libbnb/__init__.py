@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MIT
 """k-bit quantization for everyone: arrays of NumPy, PyTorch, JAX, CuPy, MLX and DLPack in, the same out."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from libbnb import functional
 from libbnb._build import VERSION as __version__
 from libbnb._errors import DeviceError, Error, InternalError, InvalidArgument, LoadError, OutOfMemory, Unsupported
@@ -23,3 +27,15 @@ __all__ = [
     "set_num_threads",
 ]
 __all__ += functional.__all__
+
+if TYPE_CHECKING:
+    from libbnb.nn.configuration import QuantizationConfig as QuantizationConfig
+
+
+def __getattr__(name: str) -> Any:
+    """What needs PyTorch is imported when it is asked for."""
+    if name == "QuantizationConfig":
+        from libbnb.nn import QuantizationConfig
+
+        return QuantizationConfig
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,6 +8,7 @@ except ImportError as error:
 
 from libbnb.nn import parametrize
 from libbnb.nn.configuration import QuantizationConfig
+from libbnb.nn.dequantize import dequantize_model
 from libbnb.nn.embedding import Embedding, StableEmbedding
 from libbnb.nn.experts import quantize_parameter_4bit
 from libbnb.nn.linear_4bit import Linear4bit, LinearFP4, LinearNF4
@@ -42,6 +43,7 @@ __all__ = [
     "SwitchBackLinear",
     "SwitchBackLinearGlobal",
     "SwitchBackLinearVectorwise",
+    "dequantize_model",
     "find_outlier_dims",
     "get_memory_footprint",
     "parametrize",

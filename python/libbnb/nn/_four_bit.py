@@ -94,6 +94,22 @@ class FourBitModule(torch.nn.Module):
         self._find_state()
         return self.weight.dequantize()
 
+    def requantize(self, weights: torch.Tensor) -> None:
+        """Replaces the weights by others, quantized as they were.
+
+        Parameters
+        ----------
+        weights
+            Floats of the shape of the weights; they get the dtype that those had.
+        """
+        old = self._ready()
+        settings = self.weight
+        made = Params4bit(
+            weights.to(old.dtype), False, None, settings.blocksize, settings.compress_statistics, settings.quant_type,
+            settings.quant_storage, self,
+        )  # fmt: skip
+        self.weight = made.quantize(settings.device)
+
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         result = super()._apply(fn, recurse)
         self._keep_class()

@@ -8,18 +8,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 
 from libbnb._errors import InvalidArgument
 from libbnb.functional._checks import even_block_length
+from libbnb.integrations import introduce
 from libbnb.nn.params_fp8 import DTYPES as FP8_DTYPES
 from libbnb.quant_state import QuantState
 
 _STORAGE = (torch.uint8, torch.int8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _COMPUTE = (torch.float32, torch.float16, torch.bfloat16)
-_QUANT_METHOD = "bitsandbytes"
+_BITSANDBYTES = "bitsandbytes"
 
 # What one word stands for.
 _FORMATS: dict[str, dict[str, Any]] = {
@@ -33,7 +34,7 @@ _FORMATS: dict[str, dict[str, Any]] = {
 
 @dataclass
 class QuantizationConfig:
-    """How `quantize_model` quantizes a model. One of the `load_in_...` must be True.
+    """How `quantize_model`, or `from_pretrained` of transformers, quantizes a model. One `load_in_...` must be True.
 
     Attributes
     ----------
@@ -59,12 +60,19 @@ class QuantizationConfig:
     bnb_4bit_blocksize
         Elements per block.
     bnb_4bit_experts
-        Whether expert weights, three dimensions in one tensor, are quantized to 4 bits, too.
+        Whether expert weights, three dimensions in one tensor, are quantized to 4 bits, too. None: yes, unless a
+        checkpoint that is quantized already has them as floats. bitsandbytes leaves them alone.
     fp8_quant_type
         "fp8_e4m3fn" or "fp8_e5m2".
     fp8_blocksize
         Elements of a row that share a scale; None means the whole row.
+
+    Notes
+    -----
+    Those of transformers and PEFT that are imported learn of libbnb when a config is made.
     """
+
+    quant_method: ClassVar[str] = "libbnb"  # the name by which transformers finds the quantizer
 
     load_in_8bit: bool = False
     load_in_4bit: bool = False
@@ -78,15 +86,17 @@ class QuantizationConfig:
     bnb_4bit_use_double_quant: bool = False
     bnb_4bit_quant_storage: torch.dtype | str | None = None
     bnb_4bit_blocksize: int = 64
-    bnb_4bit_experts: bool = True
+    bnb_4bit_experts: bool | None = None
     fp8_quant_type: str = "fp8_e4m3fn"
     fp8_blocksize: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("load_in_8bit", "load_in_4bit", "load_in_fp8", "llm_int8_has_fp16_weight",
-                     "llm_int8_enable_fp32_cpu_offload", "bnb_4bit_use_double_quant", "bnb_4bit_experts"):  # fmt: skip
+                     "llm_int8_enable_fp32_cpu_offload", "bnb_4bit_use_double_quant"):  # fmt: skip
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} is {getattr(self, name)!r}, must be a bool")
+        if not isinstance(cast(Any, self.bnb_4bit_experts), (bool, type(None))):
+            raise TypeError(f"bnb_4bit_experts is {self.bnb_4bit_experts!r}, must be a bool or None")
         if self.load_in_8bit + self.load_in_4bit + self.load_in_fp8 > 1:
             raise InvalidArgument("only one of load_in_8bit, load_in_4bit and load_in_fp8 can be True")
         self.llm_int8_threshold = float(self.llm_int8_threshold)
@@ -103,6 +113,7 @@ class QuantizationConfig:
         _one_of(self.bnb_4bit_quant_type, QuantState.valid_quant_types, "bnb_4bit_quant_type")
         _one_of(self.fp8_quant_type, tuple(FP8_DTYPES), "fp8_quant_type")
         self.bnb_4bit_blocksize = even_block_length(self.bnb_4bit_blocksize, "bnb_4bit_blocksize")
+        introduce()
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any]) -> QuantizationConfig:
@@ -111,17 +122,27 @@ class QuantizationConfig:
         Raises
         ------
         InvalidArgument
-            It is for another method than bitsandbytes, or a key is unknown or has a value that it cannot have.
+            It is for another method than bitsandbytes or libbnb, or a key is unknown or has a value it cannot have.
         """
-        method = getattr(config_dict.get("quant_method", _QUANT_METHOD), "value", config_dict.get("quant_method"))
-        if method not in (None, _QUANT_METHOD):
-            raise InvalidArgument(f"quant_method is {method!r}, must be {_QUANT_METHOD!r}")
+        method = getattr(config_dict.get("quant_method"), "value", config_dict.get("quant_method"))
+        if method not in (None, _BITSANDBYTES, cls.quant_method):
+            raise InvalidArgument(f"quant_method is {method!r}, must be {_BITSANDBYTES!r} or {cls.quant_method!r}")
+        if "format" in config_dict:
+            return cls._of_checkpoint(config_dict)
         # transformers writes load_in_4bit a second time, as _load_in_4bit.
         values = {key: value for key, value in config_dict.items() if key != "quant_method" and key[:1] != "_"}
         unknown = values.keys() - {field.name for field in fields(cls)}
         if unknown:
             raise InvalidArgument(f"{sorted(unknown)} are no settings of a QuantizationConfig")
         return cls(**values)
+
+    @classmethod
+    def _of_checkpoint(cls, config_dict: dict[str, Any]) -> QuantizationConfig:
+        """A config from what `libbnb quantize` writes for formats that only libbnb has."""
+        made = cls.of(config_dict["format"])
+        made.fp8_blocksize = config_dict.get("blocksize")
+        made.llm_int8_skip_modules = config_dict.get("llm_int8_skip_modules")
+        return made
 
     @classmethod
     def of(cls, config: Any) -> QuantizationConfig:
@@ -146,12 +167,17 @@ class QuantizationConfig:
         return cls.from_dict(cast(dict[str, Any], values))
 
     def to_dict(self) -> dict[str, Any]:
-        """The config as JSON can hold it, with dtypes by their names."""
+        """The config as JSON can hold it, with dtypes by their names.
+
+        `quant_method` is "bitsandbytes" where that library, too, can load such weights: 4-bit ones but for those of
+        experts, and int8 ones.
+        """
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         for name in ("bnb_4bit_compute_dtype", "bnb_4bit_quant_storage"):
             if values[name] is not None:
                 values[name] = str(values[name]).removeprefix("torch.")
-        return {"quant_method": _QUANT_METHOD} | values
+        is_ours_alone = self.load_in_fp8 or (self.load_in_4bit and self.bnb_4bit_experts is True)
+        return {"quant_method": self.quant_method if is_ours_alone else _BITSANDBYTES} | values
 
     def is_quantizable(self) -> bool:
         """Whether there is a format."""

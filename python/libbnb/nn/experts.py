@@ -68,7 +68,7 @@ def hook_state_dict(module: torch.nn.Module, name: str) -> None:
 def _save(module: torch.nn.Module, state_dict: Any, prefix: str, local_metadata: Any, *, name: str) -> None:
     del local_metadata
     weight: Any = module._parameters[name]
-    if weight.quant_state is not None and prefix + name in state_dict:
+    if isinstance(weight, Params4bit) and weight.quant_state is not None and prefix + name in state_dict:
         for key, value in weight.quant_state.as_dict(packed=True).items():
             state_dict[f"{prefix}{name}.{key}"] = value
 
@@ -79,9 +79,9 @@ def _load(
     del local_metadata, strict, lists
     key = prefix + name
     value = state_dict.get(key)
-    if value is None:
-        return
     weight: Any = module._parameters[name]
+    if value is None or not isinstance(weight, Params4bit):
+        return
     device = None if weight.is_meta else weight.device
     parts = {entry: state_dict.pop(entry) for entry in list(state_dict) if entry.startswith(key + ".")}
     if parts:

@@ -95,6 +95,13 @@ class Linear8bitLt(Int8Module, torch.nn.Linear):
         """The weights as floats."""
         return self.weight.dequantize()
 
+    def requantize(self, weights: torch.Tensor) -> None:
+        """Replaces the weights by others, floats of the same shape, kept as they were: as int8, or as floats."""
+        old = self.weight
+        made = Int8Params(weights.detach(), old.requires_grad, self._keeps_floats()).to(old.device)
+        self.weight = made.to(old.dtype) if self._keeps_floats() else made
+        self.state.reset_grads()
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         state = self.state
         state.is_training = self.training

@@ -103,6 +103,10 @@ class LinearFP8(torch.nn.Linear):
         """The weights as floats."""
         return self.weight.dequantize()
 
+    def requantize(self, weights: torch.Tensor) -> None:
+        """Replaces the weights by others, floats of the same shape, quantized as they were."""
+        self.weight = self._as_params(weights.detach()).quantize(self.weight.device)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight = self._ready()
         dtype = x.dtype

@@ -67,6 +67,7 @@ def quantize_model(model: torch.nn.Module, config: Any) -> torch.nn.Module:
             _share(model.get_submodule(same_weight), made)
         else:
             made = _quantized(_as_linear(layer), settings)
+        made.source_cls = type(layer)  # type: ignore[assignment]  # what `dequantize_model` makes of it again
         if not name:
             return made
         parent, _, last = name.rpartition(".")
@@ -188,7 +189,7 @@ def _share(first: Any, second: Any) -> None:
 
 def _experts(model: torch.nn.Module, settings: QuantizationConfig) -> Iterator[tuple[torch.nn.Module, str]]:
     """Expert weights that are [experts, out, in], which modules multiply by one by one."""
-    if not (settings.load_in_4bit and settings.bnb_4bit_experts):
+    if not settings.load_in_4bit or settings.bnb_4bit_experts is False:
         return
     skips = settings.llm_int8_skip_modules or []
     for name, module in model.named_modules():

@@ -17,7 +17,7 @@ from libbnb.checkpoint import dtypes
 from libbnb.checkpoint.errors import CheckpointError
 from libbnb.checkpoint.formats.base import Format, Load, Packed, float_chunks, float_reads
 from libbnb.checkpoint.reader import TensorInfo
-from libbnb.checkpoint.select import Choice, ignore_patterns
+from libbnb.checkpoint.select import Choice, ignore_patterns, skip_modules
 from libbnb.checkpoint.step import CHUNK_BYTES, ByteArray, Piece, Read, Step, TensorSpec, reads_of
 
 # name of the format: (name in quantize_fp8, dtype in a safetensors file)
@@ -55,7 +55,8 @@ class FP8(Format):
 
     def quantization_config(self, dtype: str, choices: dict[str, Choice]) -> dict[str, Any]:
         if self.name != "fp8":
-            return {"quant_method": "libbnb", "format": self.name, "blocksize": self.blocksize}
+            options = {"format": self.name, "blocksize": self.blocksize}
+            return {"quant_method": "libbnb", **options, "llm_int8_skip_modules": skip_modules(choices)}
         weights = {
             "num_bits": 8,
             "type": "float",
