@@ -22,32 +22,72 @@ struct CodeStage {
 using formats::bits_from_float;
 using formats::float_from_bits;
 
-// The bits of the largest magnitude in fp32 that becomes 0 in a block with this scale.
-BNB_INLINE uint32_t largest_zero(float scale, float limit) {
+// The bits of the largest magnitude that becomes 0, in a block that is not ordinary (blocks.h): of zeros, of tiny numbers, and with
+// infinity or NaN.
+BNB_NOINLINE uint32_t largest_zero_of_rare(float scale, float limit) {
   if (scale == float_from_bits(kInfinityBits)) return kInfinityBits - 1;
   if (!(scale > 0.0f)) return kMagnitudeBits;  // all of them, NaN included
-  const float reciprocal = 1.0f / scale;
-  const bool ordinary = is_ordinary(reciprocal);
-  // 0.5 / reciprocal is at most one step below it and two above.
-  const int32_t near = int32_t(bits_from_float(ordinary ? 0.5f / reciprocal : 0.5f * scale));
+  const int32_t near = int32_t(bits_from_float(0.5f * scale));
   int32_t largest = near - 2;
-  for (int32_t i = near - 1; i <= near + 1; ++i) {
-    const float x = float_from_bits(uint32_t(i > 0 ? i : 0));
-    largest += (ordinary ? x * reciprocal : x / scale) <= limit;
-  }
+  for (int32_t i = near - 1; i <= near + 1; ++i) largest += float_from_bits(uint32_t(i > 0 ? i : 0)) / scale <= limit;
   return uint32_t(largest);
 }
 
-// The same in bits of the dtype.
-template <typename Tag>
-BNB_INLINE uint32_t narrow_limit(uint32_t magnitude) {
-  if constexpr (Tag::kDType == DType::kF32) return magnitude;
-  if constexpr (Tag::kDType == DType::kBF16) return magnitude >> 16;
-  if constexpr (Tag::kDType == DType::kF16) {
-    const uint32_t nearest = Tag::narrow(float_from_bits(magnitude));
-    return nearest - (bits_from_float(Tag::widen(uint16_t(nearest))) > magnitude);
+// The same for ordinary blocks. It is 0.5 / reciprocal, or at most two steps below it or one above.
+BNB_INLINE Ints largest_zeros(Floats reciprocal, float limit) {
+  const Ints near = bits(div(splat(0.5f), reciprocal));
+  Ints largest = sub_int(near, splat_int(2));
+  for (int32_t step = -1; step <= 1; ++step) {
+    const Floats unit = mul(from_bits(add_int(near, splat_int(step))), reciprocal);
+    largest = add_int_where(greater_equal(splat(limit), unit), largest, splat_int(1));
   }
+  return largest;
 }
+
+// The largest magnitudes that become 0, for some blocks at once: as bits of the dtype, and never above those of an fp32 number.
+template <typename Tag>
+class BlockLimits {
+ public:
+  BNB_INLINE BlockLimits(const QuantizeTernaryArgs &args, int64_t last_block)
+      : args_(args), limit_(args.rule == BNB_ABSMEAN ? limit_of_absmean() : limit_of_absmax()), end_(last_block + 1) {}
+
+  // Blocks are asked for one behind the other.
+  BNB_INLINE TritLimits<Tag> of(int64_t block) {
+    if (block >= known_) fill(block);
+    return make_trit_limits<Tag>(magnitudes_[block - first_]);
+  }
+
+ private:
+  BNB_INLINE void fill(int64_t block) {
+    const int64_t count = end_ - block < kLanes ? end_ - block : kLanes;
+    const char *scales = static_cast<const char *>(args_.scale) + block * 4;
+    first_ = block;
+    known_ = block + count;
+    const Floats reciprocal = div(splat(1.0f), load_some<F32>(scales, count));
+    store_int32(magnitudes_, largest_zeros(reciprocal, limit_));
+    const Mask ordinary = both(greater(reciprocal, splat(0.0f)), greater(from_bits(splat_bits(kInfinityBits)), reciprocal));
+    const uint32_t rare = ~mask_bits(ordinary) & ((uint32_t(1) << count) - 1u);
+    for (int64_t i = 0; rare && i < count; ++i) {
+      if (rare >> i & 1u) magnitudes_[i] = largest_zero_of_rare(bnb::load<float>(scales, i), limit_);
+    }
+    narrow();
+  }
+  BNB_INLINE void narrow() {
+    if constexpr (Tag::kDType == DType::kBF16) store_int32(magnitudes_, shift_right<16>(load_int32(magnitudes_)));
+    if constexpr (Tag::kDType == DType::kF16) {
+      uint16_t nearest[kLanes];
+      const Floats magnitudes = load<F32>(magnitudes_);
+      store<F16>(nearest, magnitudes);
+      const uint32_t too_large = mask_bits(greater(load<F16>(nearest), magnitudes));
+      for (int i = 0; i < kLanes; ++i) magnitudes_[i] = nearest[i] - (too_large >> i & 1u);
+    }
+  }
+
+  const QuantizeTernaryArgs &args_;
+  float limit_;
+  int64_t first_ = 0, known_ = 0, end_;  // magnitudes_ are those of blocks [first_, known_)
+  uint32_t magnitudes_[kLanes];
+};
 
 template <typename Tag>
 BNB_INLINE void encode_part(const TritLimits<Tag> &limits, const char *p, int64_t count, int64_t ahead, uint8_t *out) {
@@ -65,11 +105,10 @@ BNB_INLINE void encode_part(const TritLimits<Tag> &limits, const char *p, int64_
 template <typename Tag>
 BNB_INLINE void encode(const QuantizeTernaryArgs &args, int64_t first, int64_t last, int64_t ahead, uint8_t *codes) {
   constexpr int64_t kSize = sizeof(typename Tag::Storage);
-  const float limit = args.rule == BNB_ABSMEAN ? limit_of_absmean() : limit_of_absmax();
   const char *p = static_cast<const char *>(args.a) + first * kSize;
+  BlockLimits<Tag> limits(args, (last - 1) / args.blocksize);
   for (BlockParts part(first, last, args.blocksize); part.more(); part.next()) {
-    const uint32_t largest = largest_zero(bnb::load<float>(args.scale, part.block), limit);
-    encode_part<Tag>(make_trit_limits<Tag>(narrow_limit<Tag>(largest)), p, part.count(), ahead, codes);
+    encode_part<Tag>(limits.of(part.block), p, part.count(), ahead, codes);
     p += part.count() * kSize;
     codes += part.count();
   }
