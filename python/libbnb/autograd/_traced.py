@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from libbnb._errors import InvalidArgument
 from libbnb.autograd._library import require, require_out
-from libbnb.functional._checks import FP8
+from libbnb.functional._checks import FP8, TERNARY
 from libbnb.functional.blockwise import NESTED_BLOCKSIZE
 from libbnb.functional.fourbit import DEFAULT_BLOCKSIZE
 from libbnb.quant_state import QuantState
@@ -158,6 +159,38 @@ def dequantize_fp8(
     """`libbnb.dequantize_fp8`."""
     dtype = torch_dtype(dtype) if out is None else out.dtype
     return finish(_ops.dequantize_fp8(A, scale, blocksize, quant_type, dtype), out)
+
+
+def quantize_ternary(
+    A: Tensor,
+    blocksize: int | None = None,
+    quant_type: str = TERNARY[0],
+    scale_rule: str = "absmean",
+    out: Tensor | None = None,
+    scale: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """`libbnb.quantize_ternary`."""
+    codes, scales = _ops.quantize_ternary(A, blocksize, quant_type, scale_rule)
+    if out is not None and out.dtype == torch.int8:
+        codes = codes.view(torch.int8)
+    if scale is None and quant_type != TERNARY[0]:
+        return finish(codes, out), None
+    return finish(codes, out), finish(scales, scale)
+
+
+def dequantize_ternary(
+    A: Tensor,
+    scale: Tensor | None = None,
+    blocksize: int | None = None,
+    quant_type: str = TERNARY[0],
+    shape: Sequence[int] | None = None,
+    dtype: Any = "float32",
+    out: Tensor | None = None,
+) -> Tensor:
+    """`libbnb.dequantize_ternary`."""
+    if out is not None:
+        shape, dtype = out.shape, out.dtype
+    return finish(_ops.dequantize_ternary(A, scale, blocksize, quant_type, shape, torch_dtype(dtype)), out)
 
 
 def int8_vectorwise_quant(A: Tensor, threshold: float = 0.0) -> tuple[Tensor, Tensor, Tensor | None]:

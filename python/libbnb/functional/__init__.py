@@ -37,6 +37,7 @@ from libbnb.functional.int8_products import (
 )
 from libbnb.functional.optimizer import gradient_norm, optimizer_update_8bit_blockwise, optimizer_update_32bit
 from libbnb.functional.sparse import COOSparseTensor, coo_zeros, spmm_coo, spmm_coo_very_sparse
+from libbnb.functional.ternary import dequantize_ternary, quantize_ternary
 from libbnb.matmul_state import MatmulLtState
 from libbnb.quant_state import QuantState
 
@@ -55,6 +56,7 @@ __all__ = [
     "dequantize_fp4",
     "dequantize_fp8",
     "dequantize_nf4",
+    "dequantize_ternary",
     "gemv_4bit",
     "get_4bit_type",
     "gradient_norm",
@@ -77,6 +79,7 @@ __all__ = [
     "quantize_fp4",
     "quantize_fp8",
     "quantize_nf4",
+    "quantize_ternary",
     "spmm_coo",
     "spmm_coo_very_sparse",
 ]
