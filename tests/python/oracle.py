@@ -122,3 +122,65 @@ def quantize_fp8(x: Array, blocksize: int, dtype: Any) -> tuple[Array, Array]:
             )
             codes[start : start + blocksize] = np.clip(value, -largest, largest).astype(dtype)
     return codes, scale
+
+
+def sum_of_magnitudes(block: Array) -> np.float64:
+    """In float64: 16 lanes for each 1024 elements, halved until one is left; 64 of them, then all, in order."""
+    total = np.float64(0)
+    for section in range(0, len(block), 65536):
+        part = np.float64(0)
+        for piece in range(section, min(section + 65536, len(block)), 1024):
+            elements = np.abs(block[piece : min(piece + 1024, section + 65536)].astype(np.float64))
+            rows = np.zeros((64, 16))
+            rows.ravel()[: len(elements)] = elements
+            lanes = np.zeros(16)
+            for row in rows:
+                lanes = lanes + row
+            while len(lanes) > 1:
+                lanes = lanes[: len(lanes) // 2] + lanes[len(lanes) // 2 :]
+            part += lanes[0]
+        total += part
+    return total
+
+
+def quantize_ternary(x: Array, blocksize: int, rule: str) -> tuple[Array, Array]:
+    """-1, 0 or 1 for each element, and the scales."""
+    x = x.astype(np.float32).ravel()
+    trits, scale = np.zeros(len(x), np.int8), np.empty(-(-len(x) // blocksize), np.float32)
+    with np.errstate(all="ignore"):
+        for b, start in enumerate(range(0, len(x), blocksize)):
+            block = x[start : start + blocksize]
+            m = np.float32(sum_of_magnitudes(block) / len(block)) if rule == "absmean" else np.abs(block).max()
+            scale[b] = m
+            if m == 0:
+                continue
+            inverse = np.float32(1) / m
+            unit = block / m if np.isinf(inverse) else block * inverse
+            rounded = np.rint(unit) if rule == "absmean" else np.sign(unit) * np.floor(np.abs(unit) + np.float64(0.5))
+            trits[start : start + blocksize] = np.clip(rounded, -1, 1)
+    return trits, scale
+
+
+def pack_ternary(trits: Array) -> Array:
+    """Four codes a byte, the first in the lowest bits, zeros behind the last."""
+    codes = np.ones(-(-len(trits) // 4) * 4, np.uint8)
+    codes[: len(trits)] = trits + 1
+    return (codes.reshape(-1, 4) << np.array([0, 2, 4, 6], np.uint8)).sum(1).astype(np.uint8)
+
+
+def pack_tq(trits: Array, scale: Array, quant_type: str) -> Array:
+    """Blocks of GGUF: codes, then the float16 scale."""
+    codes = (trits + 1).astype(np.int64).reshape(-1, 256)
+    if quant_type == "tq2_0":
+        quarters = codes.reshape(-1, 2, 4, 32)
+        body = (quarters << np.array([0, 2, 4, 6])[:, None]).sum(2).reshape(-1, 64)
+    else:
+        digits = [
+            codes[:, :160].reshape(-1, 5, 32),
+            codes[:, 160:240].reshape(-1, 5, 16),
+            codes[:, 240:].reshape(-1, 4, 4),
+        ]
+        weights = np.array([81, 27, 9, 3, 1])
+        numbers = np.concatenate([(d * weights[: d.shape[1], None]).sum(1) for d in digits], axis=1)
+        body = -(-numbers * 256 // 243)
+    return np.concatenate([body.astype(np.uint8), scale.view(np.uint8).reshape(-1, 2)], axis=1).ravel()

@@ -309,6 +309,7 @@ def test_things_that_are_no_arrays(thing: Any) -> None:
         lambda: libbnb.dequantize_blockwise(thing, state),
         lambda: libbnb.int8_vectorwise_quant(thing),
         lambda: libbnb.quantize_fp8(thing),
+        lambda: libbnb.quantize_ternary(thing),
     ):
         with pytest.raises(TypeError, match="A is a "):
             call()

@@ -28,7 +28,7 @@ def work(seed: int) -> list[Any]:
     q, stats, _ = libbnb.int8_vectorwise_quant(x.reshape(-1, 100))
     return [
         packed, state.absmax, libbnb.dequantize_4bit(packed, state), codes, libbnb.dequantize_blockwise(codes, state8),
-        q, stats, *libbnb.quantize_fp8(x, blocksize=32),
+        q, stats, *libbnb.quantize_fp8(x, blocksize=32), *libbnb.quantize_ternary(x),
     ]  # fmt: skip
 
 

@@ -122,7 +122,20 @@ def of_fp8() -> dict[str, tuple[Any, tuple[Any, ...]]]:
     }
 
 
-MAKERS: tuple[Callable[[], dict[str, tuple[Any, tuple[Any, ...]]]], ...] = (of_4bit, of_8bit, of_fp8)
+def of_ternary() -> dict[str, tuple[Any, tuple[Any, ...]]]:
+    codes, scale = F.quantize_ternary(weights(), 32)
+    blocks, _ = F.quantize_ternary(rows(2, 512), 256, "tq1_0")
+    return {
+        "quantize_ternary": (ops.quantize_ternary, (weights(),)),
+        "quantize_ternary blocks": (ops.quantize_ternary, (weights(torch.float16), 30, "ternary", "absmax")),
+        "quantize_ternary tq": (ops.quantize_ternary, (rows(2, 512), 256, "tq2_0")),
+        "dequantize_ternary": (ops.dequantize_ternary, (codes, scale, 32)),
+        "dequantize_ternary shape": (ops.dequantize_ternary, (codes, scale, 32, "ternary", (N * K,), torch.float16)),
+        "dequantize_ternary tq": (ops.dequantize_ternary, (blocks, None, None, "tq1_0")),
+    }
+
+
+MAKERS: tuple[Callable[[], dict[str, tuple[Any, tuple[Any, ...]]]], ...] = (of_4bit, of_8bit, of_fp8, of_ternary)
 SAMPLES = {name: sample for make in MAKERS for name, sample in make().items()}
 
 
@@ -191,6 +204,11 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "fp8": lambda A: F.dequantize_fp8(*F.quantize_fp8(A)),
     "fp8 blocks": lambda A: F.dequantize_fp8(*F.quantize_fp8(A, blocksize=32, quant_type="fp8_e5m2"), blocksize=32),
     "int8": int8_chain,
+    "ternary": lambda A: F.dequantize_ternary(*F.quantize_ternary(A)),
+    "ternary out": lambda A: F.dequantize_ternary(*F.quantize_ternary(A, 10), 10, out=torch.empty(A.shape)),
+    "ternary tq": lambda A: F.dequantize_ternary(
+        *F.quantize_ternary(A.repeat(1, 4), quant_type="tq2_0"), None, "tq2_0"
+    ),
 }
 
 

@@ -38,8 +38,8 @@ def codes_shape(shape: Sequence[int], quant_type: str) -> tuple[int, ...]:
     if quant_type in BLOCK_BYTES:
         if not shape or shape[-1] % BLOCK:
             raise InvalidArgument(
-                f"A has shape {list(shape)}: for {quant_type} its rows must be a multiple of {BLOCK} elements, as blocks "
-                f"do not run over the ends of rows"
+                f"A has shape {list(shape)}: for {quant_type} its rows must be a multiple of {BLOCK} elements, as "
+                f"blocks do not run over the ends of rows"
             )
         return (*shape[:-1], shape[-1] // BLOCK * BLOCK_BYTES[quant_type])
     if shape and shape[-1] % CODES_PER_BYTE == 0:
@@ -89,11 +89,11 @@ def quantize_ternary(
         Weights per scale, 1 or more, cut in row-major order regardless of rows; a multiple of 256 for the TQ types (256
         is what GGUF's own quantizers do). None means one scale for the whole array.
     quant_type
-        "ternary": four codes a byte (0, 1, 2 for -1, 0, 1), the first in the lowest bits. "tq1_0" and "tq2_0": blocks of
-        256 weights as in GGUF files, with their scale inside as float16 (1.69 and 2.06 bits a weight).
+        "ternary": four codes a byte (0, 1, 2 for -1, 0, 1), the first in the lowest bits. "tq1_0" and "tq2_0": blocks
+        of 256 weights as in GGUF files, with their scale inside as float16 (1.69 and 2.06 bits a weight).
     scale_rule
-        "absmean", which rounds halves to zero, or "absmax": ``scale = max |A|`` and halves away from zero, as GGUF's own
-        quantizers do it.
+        "absmean", which rounds halves to zero, or "absmax": ``scale = max |A|`` and halves away from zero, as GGUF's
+        own quantizers do it.
     out
         Where the codes go: uint8, or int8 for "ternary". A new uint8 array if None.
     scale
