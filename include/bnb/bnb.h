@@ -186,6 +186,46 @@ BNB_API bnb_status cdequantize_ternary(const DLTensor *A, const DLTensor *scale,
                                        DLTensor *out, void *stream);
 
 /* ------------------------------------------------------------------------------------------------------------------
+ * OCP microscaling (MX specification 1.0; arXiv:2310.10537) and NVFP4: short blocks along the last dimension, with scales of
+ * 8 bits. MXFP4 and NVFP4 have FP4 elements (E2M1: 0, 0.5, 1, 1.5, 2, 3, 4, 6 and negatives), two a byte, element 2i in the LOW
+ * nibble, as OCP and PyTorch have them and NF4 has not; MXFP8 has elements of FP8. Scales:
+ *   MX      blocks of 32; a power of two, E8M0: code e means 2^(e - 127), 0xFF is NaN
+ *   NVFP4   blocks of 16; an FP8 (E4M3FN) number, times an fp32 scale of the whole tensor */
+
+/* How the scale 2^e of an MX block follows from absmax, its largest magnitude, where the largest power of two among the
+ * elements' values is 2^E (E = 2, 8, 15 for E2M1, E4M3FN, E5M2) and their largest value is L (6, 448, 57344). The names are
+ * torchao's. e is cut to -127 .. 127; elements beyond L become L. */
+typedef BNB_ENUM(bnb_mx_scale) {
+  BNB_MX_FLOOR = 0, /* e = floor(log2(absmax)) - E: OCP's own rule. The largest elements may be cut */
+  BNB_MX_CEIL = 1,  /* e = ceil(log2(absmax)) - E */
+  BNB_MX_EVEN = 2,  /* FLOOR of absmax rounded to as many bits as elements have, halves up */
+  BNB_MX_RCEIL = 3  /* e = ceil(log2(absmax / L)), the quotient in fp32: the least scale that cuts nothing */
+} bnb_mx_scale;
+
+/* MX:     out = round-to-nearest-even, saturating, of x * 2^-e.
+ * NVFP4:  tensor_scale = absmax of A / (448 * 6);  scale = rne((absmax of the block / 6) / tensor_scale), at least 2^-6 and at most
+ *         448;  out = round-to-nearest-even, saturating, of x * ((1 / tensor_scale) / scale), or of (x / tensor_scale) / scale where
+ *         that factor overflows. Every operation is rounded to fp32. Without a tensor_scale, it is 1.
+ * A: float dtype, any shape whose last dimension is a multiple of the block.  quant_type: BNB_MXFP4, BNB_MXFP8_E4M3FN,
+ * BNB_MXFP8_E5M2 or BNB_NVFP4.  rule: for MX; NVFP4 takes BNB_MX_FLOOR and ignores it.
+ * out: FP4: uint8 or float4_e2m1fn_x2, n / 2 elements; FP8: uint8 or the matching float8 dtype, n elements.
+ * scale: uint8 or float8_e8m0fnu (NVFP4: float8_e4m3fn), one element per block.
+ * tensor_scale: NVFP4: NULL, or fp32, one element. NULL for MX.
+ * Zeros keep their sign. A block of zeros has scale 2^-127 (NVFP4: 2^-6; a tensor of zeros: tensor_scale 0).
+ * An MX block with NaN or infinity has scale NaN (0xFF) and codes of zero: it dequantizes to NaN. NVFP4 without a tensor_scale
+ * likewise (0x7F). With one, the tensor is what a block is elsewhere: NaN anywhere makes tensor_scale and all of it NaN; infinity
+ * makes tensor_scale infinite, infinite elements come back infinite with their sign and the others NaN; codes are those of zero
+ * but for infinite elements, scales 2^-6. */
+BNB_API bnb_status cquantize_mx(const DLTensor *A, bnb_quant_type quant_type, bnb_mx_scale rule, DLTensor *out,
+                                DLTensor *scale, DLTensor *tensor_scale, void *stream);
+
+/* out[i] = decode(A[i]) * scale[i / block], where the scale of NVFP4 is decode(scale) * tensor_scale, rounded to fp32.
+ * The same tensors as above (tensor_scale NULL: 1); out is a float dtype and n a multiple of the block. EXACT, and for MX and fp32
+ * without any rounding but at 2^-126 and below. */
+BNB_API bnb_status cdequantize_mx(const DLTensor *A, const DLTensor *scale, const DLTensor *tensor_scale,
+                                  bnb_quant_type quant_type, DLTensor *out, void *stream);
+
+/* ------------------------------------------------------------------------------------------------------------------
  * LLM.int8() (arXiv:2208.07339): rows of a matrix scaled to -127 .. 127, round half to even. */
 
 /* row_stats[r] = max |A[r, c]| over the elements below the threshold;  out = rne(A * (127 / row_stats[r])).

@@ -23,6 +23,7 @@ AbsmaxView check_absmax(Check &check, const char *name, const DLTensor *absmax, 
   check.elements("nested.code", code, kCodeSize, "one per 8-bit code");
   check.elements("nested.absmax", nested_absmax, block_count(nb, nested->blocksize), "one per nested block");
   check.elements("nested.offset", offset, 1, "a scalar");
+  view.kind = ScaleKind::kNested;
   view.codes = static_cast<const uint8_t *>(scales.data);
   view.nested_code = code.data;
   view.nested_absmax = nested_absmax.data;

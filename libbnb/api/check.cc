@@ -29,8 +29,8 @@ constexpr struct {
   const char *name;
 } kNames[] = {{DType::kF32, "float32"}, {DType::kF16, "float16"}, {DType::kBF16, "bfloat16"},
               {DType::kU8, "uint8"},    {DType::kI8, "int8"},     {DType::kI32, "int32"},
-              {DType::kF8E4M3FN, "float8_e4m3fn"}, {DType::kF8E5M2, "float8_e5m2"}, {DType::kF64, "float64"},
-              {DType::kI64, "int64"}};
+              {DType::kF8E4M3FN, "float8_e4m3fn"}, {DType::kF8E5M2, "float8_e5m2"}, {DType::kF8E8M0FNU, "float8_e8m0fnu"},
+              {DType::kF4E2M1FNx2, "float4_e2m1fn_x2"}, {DType::kF64, "float64"}, {DType::kI64, "int64"}};
 
 // "float32, float16 or bfloat16"
 void list_dtypes(uint32_t dtypes, char *text, size_t size) {

@@ -12,6 +12,7 @@ struct Row {
   uint8_t bits;
   DType dtype;
   const char *name;
+  uint16_t lanes = 1;
 };
 
 constexpr Row kRows[] = {
@@ -23,6 +24,8 @@ constexpr Row kRows[] = {
     {kDLInt, 32, DType::kI32, "int32"},
     {kDLFloat8_e4m3fn, 8, DType::kF8E4M3FN, "float8_e4m3fn"},
     {kDLFloat8_e5m2, 8, DType::kF8E5M2, "float8_e5m2"},
+    {kDLFloat8_e8m0fnu, 8, DType::kF8E8M0FNU, "float8_e8m0fnu"},
+    {kDLFloat4_e2m1fn, 4, DType::kF4E2M1FNx2, "float4_e2m1fn_x2", 2},
     {kDLFloat, 64, DType::kF64, "float64"},
     {kDLInt, 16, DType::kOther, "int16"},
     {kDLInt, 64, DType::kI64, "int64"},
@@ -36,7 +39,7 @@ constexpr Row kRows[] = {
 
 const Row *find(DLDataType dtype) {
   for (const Row &row : kRows) {
-    if (row.code == dtype.code && row.bits == dtype.bits && dtype.lanes == 1) return &row;
+    if (row.code == dtype.code && row.bits == dtype.bits && row.lanes == dtype.lanes) return &row;
   }
   return nullptr;
 }

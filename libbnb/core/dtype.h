@@ -12,7 +12,7 @@
 
 namespace bnb {
 
-enum class DType : uint8_t { kF32, kF16, kBF16, kU8, kI8, kI32, kF8E4M3FN, kF8E5M2, kF64, kI64, kOther };
+enum class DType : uint8_t { kF32, kF16, kBF16, kU8, kI8, kI32, kF8E4M3FN, kF8E5M2, kF8E8M0FNU, kF4E2M1FNx2, kF64, kI64, kOther };
 
 DType dtype_of(DLDataType dtype);
 const char *dtype_name(DLDataType dtype);  // "float32"; "dtype(code, bits, lanes)" for what has no name here

@@ -9,22 +9,39 @@
 #include <bnb/bnb.h>
 
 #include "core/dtype.h"
+#include "formats/mx.h"
 
 namespace bnb {
 
 BNB_INLINE constexpr int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
-// The scale of block i: fp32 as it is, or nested (see bnb_nested).
+// How the scales of blocks are stored.
+enum class ScaleKind : uint8_t {
+  kF32,
+  kNested,  // see bnb_nested
+  kE8M0,    // powers of two: MX
+  kE4M3FN   // times a scale of the whole tensor: NVFP4
+};
+
+// The scale of block i, fp32, however it is stored.
 struct AbsmaxView {
-  const void *absmax = nullptr;         // fp32 [nb]; NULL if nested
-  const uint8_t *codes = nullptr;       // nested: uint8 [nb]
+  ScaleKind kind = ScaleKind::kF32;
+  const void *absmax = nullptr;         // fp32 [nb]; NULL for the other kinds
+  const uint8_t *codes = nullptr;       // uint8 [nb]; NULL for fp32
   const void *nested_code = nullptr;    // nested: fp32 [256]
   const void *nested_absmax = nullptr;  // nested: fp32 [ceil(nb / nested_blocksize)]
   const void *nested_offset = nullptr;  // nested: fp32 [1]
   int64_t nested_blocksize = 1;
+  const void *tensor_scale = nullptr;   // E4M3FN: fp32 [1]; NULL for 1
 
+  BNB_INLINE float of_tensor() const { return tensor_scale ? load<float>(tensor_scale, 0) : 1.0f; }
   BNB_INLINE float at(int64_t block) const {
-    if (absmax) return load<float>(absmax, block);
+    switch (kind) {
+      case ScaleKind::kF32: return load<float>(absmax, block);
+      case ScaleKind::kE8M0: return formats::e8m0::decode(codes[block]);
+      case ScaleKind::kE4M3FN: return formats::fp8::decode<formats::fp8::E4M3FN>(codes[block]) * of_tensor();
+      case ScaleKind::kNested: break;
+    }
     const float product = load<float>(nested_code, codes[block]) * load<float>(nested_absmax, block / nested_blocksize);
     return product + load<float>(nested_offset, 0);
   }
@@ -118,6 +135,27 @@ struct DequantizeTernaryArgs {
   bnb_quant_type quant_type;
   int64_t n, blocksize;
   void *out;  // [n]
+};
+
+// MX and NVFP4.
+struct QuantizeMxArgs {
+  DType dtype;    // of a: a float dtype
+  const void *a;  // [n]
+  bnb_quant_type quant_type;
+  bnb_mx_scale rule;
+  int64_t n, blocksize;  // whole blocks
+  uint8_t *out;          // [n], or [n / 2] of 4-bit codes
+  uint8_t *scale;        // [nb]: E8M0, or E4M3FN for NVFP4
+  void *tensor_scale;    // NVFP4: fp32 [1] or NULL
+};
+
+struct DequantizeMxArgs {
+  DType dtype;       // of out: a float dtype
+  const uint8_t *a;  // [n], or [n / 2] of 4-bit codes
+  AbsmaxView scales;
+  bnb_quant_type quant_type;
+  int64_t n, blocksize;  // whole blocks
+  void *out;             // [n]
 };
 
 struct QuantizeInt8Args {

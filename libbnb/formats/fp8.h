@@ -8,13 +8,13 @@
 namespace bnb::formats::fp8 {
 
 struct E4M3FN {
-  enum : int { kMantissaBits = 3, kBias = 7 };
+  enum : int { kBits = 8, kMantissaBits = 3, kBias = 7 };
   enum : uint8_t { kMaxCode = 0x7E, kNanCode = 0x7F };
   static BNB_FN constexpr float max_finite() { return 448.0f; }
 };
 
 struct E5M2 {
-  enum : int { kMantissaBits = 2, kBias = 15 };
+  enum : int { kBits = 8, kMantissaBits = 2, kBias = 15 };
   enum : uint8_t { kMaxCode = 0x7B, kNanCode = 0x7F };
   static BNB_FN constexpr float max_finite() { return 57344.0f; }
 };

@@ -16,7 +16,7 @@ namespace conformance {
 constexpr DLDataType kF32{kDLFloat, 32, 1}, kF16{kDLFloat, 16, 1}, kBF16{kDLBfloat, 16, 1};
 constexpr DLDataType kU8{kDLUInt, 8, 1}, kI8{kDLInt, 8, 1}, kI32{kDLInt, 32, 1}, kF64{kDLFloat, 64, 1};
 
-inline int64_t size_of(DLDataType dtype) { return dtype.bits / 8; }
+inline int64_t size_of(DLDataType dtype) { return dtype.bits * dtype.lanes / 8; }
 inline bool is_float(DLDataType dtype) { return dtype.code == kDLFloat || dtype.code == kDLBfloat; }
 inline int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 

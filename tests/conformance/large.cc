@@ -22,8 +22,7 @@ struct Extent {
   int64_t n() const { return end - begin; }
 };
 
-// All that the eight operations differ in. Each maps n elements and one fp32 per block to n elements, or n elements to
-// those.
+// All that the operations differ in. Each maps n elements and one scale per block to n elements, or n elements to those.
 struct Op {
   const char *name;
   bool quantizes;    // the scales are an output
@@ -32,8 +31,11 @@ struct Op {
   int64_t codes_a_byte;
   uint8_t zero;  // byte of quantized zeros
   bnb_status (*call)(DLTensor *in, DLTensor *scale, DLTensor *out, DLTensor *code);
+  int64_t blocksize = kBlock, tail = 1001;
+  DLDataType scales = kF32;
 
-  int64_t n() const { return rows ? kElements : kElements + 1001; }
+  int64_t n() const { return rows ? kElements : kElements + tail; }
+  int64_t scale_bytes(int64_t n) const { return ceil_div(n, blocksize) * size_of(scales); }
   int64_t bytes(bool input, int64_t n) const { return input == quantizes ? 2 * n : ceil_div(n, codes_a_byte); }
   DLDataType dtype(bool input) const { return input == quantizes ? kBF16 : codes; }
   std::vector<int64_t> shape(bool input, int64_t n) const {
@@ -41,6 +43,8 @@ struct Op {
     return {input == quantizes ? n : ceil_div(n, codes_a_byte)};
   }
 };
+
+constexpr int64_t kMxBlock = 32;
 
 constexpr Op kOps[] = {
     {"quantize_blockwise", true, false, kU8, 1, 127,
@@ -75,6 +79,16 @@ constexpr Op kOps[] = {
      [](DLTensor *in, DLTensor *scale, DLTensor *out, DLTensor *) {
        return cdequantize_int8_vectorwise(in, scale, out, nullptr);
      }},
+    {"quantize_mx", true, false, kU8, 2, 0,
+     [](DLTensor *in, DLTensor *scale, DLTensor *out, DLTensor *) {
+       return cquantize_mx(in, BNB_MXFP4, BNB_MX_RCEIL, out, scale, nullptr, nullptr);
+     },
+     kMxBlock, 31 * kMxBlock, kU8},
+    {"dequantize_mx", false, false, kU8, 2, 0,
+     [](DLTensor *in, DLTensor *scale, DLTensor *out, DLTensor *) {
+       return cdequantize_mx(in, scale, nullptr, BNB_MXFP4, out, nullptr);
+     },
+     kMxBlock, 31 * kMxBlock, kU8},
 };
 
 std::vector<Extent> windows(const Op &op) {
@@ -90,14 +104,20 @@ Bytes window_content(const Op &op, Extent window, Random &random) {
   return filled(Fill::kMixed, kBF16, window.n(), kBlock, {}, random);
 }
 
+// Scales for a window; and one of 1, which is what all others are.
+Bytes window_scales(const Op &op, Extent window, Random &random) {
+  const int64_t blocks = ceil_div(window.n(), op.blocksize);
+  return op.scales.bits == 8 ? random_bytes(blocks, random) : bytes_of(scales(blocks, random));
+}
+Bytes scale_of_one(const Op &op) { return op.scales.bits == 8 ? Bytes{127} : bytes_of(std::vector<float>{1.0f}); }
+
 // The operation on one window, for the reference.
-Call window_call(const Op &op, Extent window, Bytes content, const std::vector<float> &scale_values,
-                 const std::vector<float> &code_values) {
+Call window_call(const Op &op, Extent window, Bytes content, Bytes scale_values, const std::vector<float> &code_values) {
   Call call;
-  const int64_t blocks = ceil_div(window.n(), kBlock);
+  const int64_t blocks = ceil_div(window.n(), op.blocksize);
   const int in = call.input("in", op.dtype(true), op.shape(true, window.n()), std::move(content));
   const int scale =
-      op.quantizes ? call.output("scale", kF32, {blocks}) : call.input("scale", kF32, {blocks}, bytes_of(scale_values));
+      op.quantizes ? call.output("scale", op.scales, {blocks}) : call.input("scale", op.scales, {blocks}, std::move(scale_values));
   const int code = call.input("code", kF32, {256}, bytes_of(code_values));
   const int out = call.output("out", op.dtype(false), op.shape(false, window.n()));
   call.invoke = [=](DLTensor *const *t) { return op.call(t[in], t[scale], t[out], t[code]); };
@@ -135,18 +155,18 @@ class OnDevice {
 };
 
 // Runs the operation over all of it. The arrays are on the host.
-std::string run_whole(const Op &op, const Target &target, uint8_t *in, uint8_t *out, std::vector<float> *scale,
+std::string run_whole(const Op &op, const Target &target, uint8_t *in, uint8_t *out, Bytes *scale,
                       std::vector<float> code_values) {
   OnDevice device_in(target.device, in, op.bytes(true, op.n())),
       device_out(target.device, out, op.bytes(false, op.n()));
-  OnDevice device_scale(target.device, scale->data(), 4 * int64_t(scale->size()));
+  OnDevice device_scale(target.device, scale->data(), int64_t(scale->size()));
   OnDevice device_code(target.device, code_values.data(), 1024);
   if (!device_in.ok() || !device_out.ok() || !device_scale.ok() || !device_code.ok()) return bnb_last_error();
   std::vector<int64_t> in_shape = op.shape(true, op.n()), out_shape = op.shape(false, op.n());
-  std::vector<int64_t> scale_shape{int64_t(scale->size())}, code_shape{256};
+  std::vector<int64_t> scale_shape{ceil_div(op.n(), op.blocksize)}, code_shape{256};
   DLTensor in_tensor = device_in.tensor(op.dtype(true), &in_shape),
            out_tensor = device_out.tensor(op.dtype(false), &out_shape);
-  DLTensor scale_tensor = device_scale.tensor(kF32, &scale_shape), code_tensor = device_code.tensor(kF32, &code_shape);
+  DLTensor scale_tensor = device_scale.tensor(op.scales, &scale_shape), code_tensor = device_code.tensor(kF32, &code_shape);
   if (target.isa && bnb_set_isa(target.isa) != BNB_OK) return bnb_last_error();
   bnb_set_num_threads(0);
   const bnb_status status = op.call(&in_tensor, &scale_tensor, &out_tensor, &code_tensor);
@@ -168,14 +188,17 @@ std::string check_large(const Op &op, const Target &target, const Target &refere
   if (!in.ok() || !out.ok()) return "no address space for the test's arrays";
 
   const std::vector<float> code = values_of(Code::kDynamicSigned, random);
-  std::vector<float> scale(size_t(ceil_div(op.n(), kBlock)), 1.0f);
+  const Bytes one = scale_of_one(op);
+  Bytes scale;
+  scale.reserve(size_t(op.scale_bytes(op.n())));
+  while (int64_t(scale.size()) < op.scale_bytes(op.n())) scale.insert(scale.end(), one.begin(), one.end());
   std::vector<Call> calls;
   for (Extent w : windows(op)) {
     Bytes content = window_content(op, w, random);
     std::memcpy(in.data() + op.bytes(true, w.begin), content.data(), content.size());
-    const std::vector<float> window_scale = scales(ceil_div(w.n(), kBlock), random);
-    std::copy(window_scale.begin(), window_scale.end(), scale.begin() + w.begin / kBlock);
-    calls.push_back(window_call(op, w, std::move(content), window_scale, code));
+    Bytes scales_here = window_scales(op, w, random);
+    std::copy(scales_here.begin(), scales_here.end(), scale.begin() + op.scale_bytes(w.begin));
+    calls.push_back(window_call(op, w, std::move(content), std::move(scales_here), code));
     for (Tensor &tensor : calls.back().tensors) tensor.nan = Nan::kAny;
   }
   std::string problem = run_whole(op, target, in.data(), out.data(), &scale, code);
@@ -185,8 +208,7 @@ std::string check_large(const Op &op, const Target &target, const Target &refere
     problem = run(calls[i], reference, kPlain, &want);
     const uint8_t *window_out = out.data() + op.bytes(false, w.begin);
     got[3].assign(window_out, window_out + op.bytes(false, w.n()));
-    if (op.quantizes)
-      got[1] = bytes_of(std::vector<float>(scale.begin() + w.begin / kBlock, scale.begin() + ceil_div(w.end, kBlock)));
+    if (op.quantizes) got[1].assign(scale.begin() + op.scale_bytes(w.begin), scale.begin() + op.scale_bytes(w.end));
     if (problem.empty()) problem = compare(calls[i], got, want);
     if (!problem.empty()) problem += "\n     in the window from element " + std::to_string(w.begin);
   }

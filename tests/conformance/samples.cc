@@ -182,12 +182,12 @@ constexpr SampleMaker kMakers[] = {
     sample_gemm_fp8,        sample_gemm_int8,           sample_gemm_int8_scaled, sample_gemm_int8_mixed, sample_linear_int8,
     sample_gemm_coo,
     sample_optimizer_32bit, sample_optimizer_8bit,      sample_norms,
-    sample_quantize_ternary, sample_dequantize_ternary};
+    sample_quantize_ternary, sample_dequantize_ternary, sample_quantize_mx, sample_dequantize_mx};
 
 }  // namespace
 
 bool is_optional(const Tensor &tensor) {
-  for (const char *name : {"outlier_cols", "bias", "values_scale", "stats of B", "unorm_vec", "found_inf", "norms", "total",
+  for (const char *name : {"outlier_cols", "bias", "values_scale", "stats of B", "unorm_vec", "found_inf", "norms", "total", "tensor_scale",
                            "scale of ternary" /* in the blocks of some formats */}) {
     if (std::strcmp(tensor.name, name) == 0) return true;
   }

@@ -3,35 +3,13 @@
 //
 // One byte per element (formats/fp8.h). A block may have any number of elements at any address: vectors by four, by
 // one, then the first lanes of one.
-#include "formats/fp8.h"
-
 #include "cpu/kernels/blocks.h"
 #include "cpu/kernels/kernels.h"
+#include "cpu/kernels/small_floats.h"
 #include "cpu/kernels/streaming.h"
 
 namespace bnb::cpu::BNB_ISA {
 namespace {
-
-using formats::fp8::E4M3FN;
-using formats::fp8::E5M2;
-
-// The codes of numbers that no rounding takes beyond the largest finite value, one per lane.
-//
-// A magnitude with exponent E plus 2^(E + 23 - m) is rounded to m mantissa bits, ties to even, by the addition: the
-// sum's lowest bits are then the rounded mantissa with its leading one, and its highest bits are E. Code and exponent
-// grow together, so their sum is the code but for a constant, which is even and so may ride in the aligner. Below the
-// smallest normal exponent steps stay as they are: E stops there.
-template <typename Format>
-BNB_INLINE Ints encode_in_range(Floats x) {
-  constexpr int kMantissaBits = Format::kMantissaBits, kDropped = 23 - kMantissaBits;
-  constexpr uint32_t kSmallestExponent = uint32_t(128 - Format::kBias) << 23;
-  constexpr uint32_t kOffset = uint32_t(Format::kBias - 1 - 127 - kDropped) << kMantissaBits;
-  static_assert(kOffset % 2 == 0, "ties would go to the odd code");
-  const Ints exponent = max_uint(and_int(bits(x), splat_bits(kInfinityBits)), splat_bits(kSmallestExponent));
-  const Ints aligner = add_int(exponent, splat_bits((uint32_t(kDropped) << 23) + (kOffset & 0xFFu)));
-  const Ints sum = bits(add(abs(x), from_bits(aligner)));
-  return select_bits(splat_bits(0x7F), add_int(sum, shift_right<kDropped>(sum)), shift_right<24>(bits(x)));
-}
 
 // x' in an ordinary block is a number and exceeds the largest value by some ulp at most, too little to round up.
 template <typename Format>
@@ -86,16 +64,6 @@ void quantize(const QuantizeFp8Args &args, int64_t begin, int64_t end) {
     }
   };
   write_output(args.out, args.n, begin, end, produce);
-}
-
-// E5M2 is the upper half of a binary16.
-BNB_INLINE Floats decode(E5M2, Shorts codes) { return widen_fp16(shift_left_shorts<8>(codes)); }
-
-// E4M3 with its bits in the place of a binary16's is too small by the difference of the two exponent biases.
-BNB_INLINE Floats decode(E4M3FN, Shorts codes) {
-  const Shorts half = and_shorts(shift_left_shorts<7>(codes), splat_shorts(0xBFFF));  // the codes were sign-extended
-  const Shorts nan = equal_shorts(and_shorts(half, splat_shorts(0x3F80)), splat_shorts(0x3F80));
-  return mul(widen_fp16(or_shorts(half, nan)), splat(256.0f));
 }
 
 template <typename Format, typename Tag>

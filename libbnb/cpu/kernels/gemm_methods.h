@@ -20,6 +20,7 @@
 #include BNB_PRODUCTS_HEADER
 
 #include "cpu/kernels/kernels.h"
+#include "cpu/kernels/scales.h"
 
 namespace bnb::cpu::BNB_ISA {
 namespace {
@@ -46,28 +47,6 @@ BNB_INLINE bool rows_are_blocks(const GemmArgs &args) {
   if (args.k % args.blocksize != 0) return false;
   return args.blocksize % Lookup::kGroup == 0 || blocks_share_loads<Lookup>(args) ||
          (args.blocksize == args.k && args.k % Lookup::kPart == 0);
-}
-
-// The scales of `count` <= kScalesAtOnce blocks from `first` on: where they are, or a copy in `buffer`.
-constexpr int64_t kScalesAtOnce = 256;
-BNB_INLINE const char *scales_of(const AbsmaxView &scales, int64_t first, int64_t count, float *buffer) {
-  if (!scales.codes) return static_cast<const char *>(scales.absmax) + first * 4;  // both are NULL where there are no blocks
-  const bool aligned = reinterpret_cast<uintptr_t>(scales.nested_code) % 4 == 0;
-  const float offset = bnb::load<float>(scales.nested_offset, 0);
-  int64_t block = first / scales.nested_blocksize, left = scales.nested_blocksize - first % scales.nested_blocksize;
-  for (int64_t i = 0; i < count; ++block, left = scales.nested_blocksize) {
-    const int64_t stop = left < count - i ? i + left : count;
-    const float scale = bnb::load<float>(scales.nested_absmax, block);
-    for (; aligned && i + kLanes <= stop; i += kLanes) {
-      const Floats code = gather(static_cast<const float *>(scales.nested_code), load_uint8(scales.codes + first + i));
-      store<F32>(buffer + i, add(mul(code, splat(scale)), splat(offset)));
-    }
-    for (; i < stop; ++i) {
-      const float product = bnb::load<float>(scales.nested_code, scales.codes[first + i]) * scale;
-      buffer[i] = product + offset;
-    }
-  }
-  return reinterpret_cast<const char *>(buffer);
 }
 
 // Rows of weights that are asked for before they are decoded: far enough for main memory, and near enough to stay in the cache.

@@ -206,6 +206,11 @@ BNB_INLINE Shorts shift_left_shorts(Shorts v) {
 }
 BNB_INLINE Shorts shift_left_shorts_by(Shorts v, int count) { return _mm_sll_epi16(v, _mm_cvtsi32_si128(count)); }
 
+BNB_INLINE Shorts load_nibble_shorts(const void *p) {
+  const __m128i byte = _mm_cvtepu8_epi32(_mm_cvtsi32_si128(bnb::load<int32_t>(p, 0)));
+  return _mm_or_si128(byte, _mm_slli_epi32(byte, 12));
+}
+
 using Bytes = __m256i;
 // What packing leaves in order within each half, in order over both.
 BNB_INLINE Bytes in_order(__m256i packed) {
@@ -218,6 +223,11 @@ BNB_INLINE Bytes pack_uint8(Ints a, Ints b, Ints c, Ints d) {
   return in_order(_mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d)));
 }
 BNB_INLINE void store_bytes(void *p, Bytes v) { _mm256_storeu_si256(static_cast<__m256i *>(p), v); }
+BNB_INLINE void store_nibbles(void *p, Bytes v) {
+  const __m256i joined = _mm256_maddubs_epi16(v, _mm256_set1_epi16(0x1001));  // the even one plus the odd one times 16
+  const __m256i bytes = _mm256_permute4x64_epi64(_mm256_packus_epi16(joined, joined), _MM_SHUFFLE(3, 1, 2, 0));
+  _mm_storeu_si128(static_cast<__m128i *>(p), _mm256_castsi256_si128(bytes));
+}
 
 using Halves = __m256i;
 constexpr int kHalfLanes = 16;

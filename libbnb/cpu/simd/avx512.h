@@ -191,6 +191,11 @@ BNB_INLINE Shorts shift_left_shorts(Shorts v) {
 }
 BNB_INLINE Shorts shift_left_shorts_by(Shorts v, int count) { return _mm256_sll_epi16(v, _mm_cvtsi32_si128(count)); }
 
+BNB_INLINE Shorts load_nibble_shorts(const void *p) {
+  const __m256i byte = _mm256_cvtepu8_epi32(_mm_loadl_epi64(static_cast<const __m128i *>(p)));
+  return _mm256_or_si256(byte, _mm256_slli_epi32(byte, 12));
+}
+
 using Bytes = __m512i;
 // What packing leaves in order within each quarter, in order over all.
 BNB_INLINE Bytes in_order(__m512i packed) {
@@ -203,6 +208,10 @@ BNB_INLINE Bytes pack_uint8(Ints a, Ints b, Ints c, Ints d) {
   return in_order(_mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d)));
 }
 BNB_INLINE void store_bytes(void *p, Bytes v) { _mm512_storeu_si512(p, v); }
+BNB_INLINE void store_nibbles(void *p, Bytes v) {
+  const __m512i joined = _mm512_maddubs_epi16(v, _mm512_set1_epi16(0x1001));  // the even one plus the odd one times 16
+  _mm256_storeu_si256(static_cast<__m256i *>(p), _mm512_cvtepi16_epi8(joined));
+}
 
 using Halves = __m512i;
 constexpr int kHalfLanes = 32;

@@ -225,6 +225,10 @@ BNB_INLINE Shorts shift_left_shorts(Shorts v) {
   return vshlq_n_u16(v, N);
 }
 BNB_INLINE Shorts shift_left_shorts_by(Shorts v, int count) { return vshlq_u16(v, vdupq_n_s16(int16_t(count))); }
+BNB_INLINE Shorts load_nibble_shorts(const void *p) {
+  const uint32x4_t byte = vmovl_u16(vget_low_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(bnb::load<uint32_t>(p, 0))))));
+  return vreinterpretq_u16_u32(vorrq_u32(byte, vshlq_n_u32(byte, 12)));
+}
 
 struct Bytes {
   uint8x16_t low, high;
@@ -238,6 +242,9 @@ BNB_INLINE Bytes pack_int8(Ints a, Ints b, Ints c, Ints d) { return pack_uint8(a
 BNB_INLINE void store_bytes(void *p, Bytes v) {
   vst1q_u8(static_cast<uint8_t *>(p), v.low);
   vst1q_u8(static_cast<uint8_t *>(p) + 16, v.high);
+}
+BNB_INLINE void store_nibbles(void *p, Bytes v) {
+  vst1q_u8(static_cast<uint8_t *>(p), vsliq_n_u8(vuzp1q_u8(v.low, v.high), vuzp2q_u8(v.low, v.high), 4));
 }
 
 using Halves = uint16x8_t;

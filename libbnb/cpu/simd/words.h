@@ -45,9 +45,12 @@
 //   and_shorts or_shorts equal_shorts (a, b): all ones where equal; shift_left_shorts<N>(v),
 //   shift_left_shorts_by(v, count)
 //   widen_fp16(v)             the lanes as binary16 -> Floats
+//   load_nibble_shorts(p)     kLanes codes of 4 bits, the first in the low half of a byte, in the lowest bits of lanes whose other
+//                             bits may be anything
 //
 // 8-bit lanes, 4 * kLanes of them: Bytes; pack_int8(a, b, c, d), pack_uint8(a, b, c, d): Ints in range -> Bytes in this order
 //   store_bytes(p, v)
+//   store_nibbles(p, v)       bytes of 0 .. 15 -> half as many bytes, the first of two in the low half
 //
 // Nibbles, 16 codes with the first one in the high half of a byte:
 //   make_nibble_plan(format)                constexpr, of a NibbleFormat (see below) -> NibblePlan;  make_nibble_coder(plan)
