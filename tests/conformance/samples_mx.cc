@@ -19,6 +19,8 @@ void scale_inputs(Draw &draw, const MxFormat &format, int64_t blocks) {
   if (format.quant_type == BNB_NVFP4) draw.input("tensor_scale", kF32, {1}, draw.scale_bytes(1));
 }
 
+bnb_mx_scale rule(const Scalars &s) { return bnb_mx_scale(s.nested_blocksize & 3); }  // of a number that nothing else uses
+
 }  // namespace
 
 Sample sample_quantize_mx(Random &random, int64_t limit) {
@@ -31,7 +33,6 @@ Sample sample_quantize_mx(Random &random, int64_t limit) {
   draw.output("scale", kU8, {rows, cols / format.blocksize});
   const bool two_level = format.quant_type == BNB_NVFP4;
   if (two_level) draw.output("tensor_scale", kF32, {1});
-  constexpr auto rule = [](const Scalars &s) { return bnb_mx_scale(s.nested_blocksize & 3); };  // a number like any other
   if (two_level) {
     draw.sample.call = [](DLTensor *const *t, const Scalars &s) {
       return cquantize_mx(t[0], bnb_quant_type(s.kind), rule(s), t[1], t[2], t[3], nullptr);

@@ -105,6 +105,32 @@ void sizes() {
   check_4bit([](Quantize &q) { q.quant_type = BNB_FP8_E5M2; }, {"quant_type is 4"});
 }
 
+// MX and NVFP4: rows of whole blocks, tensor scales, dtypes.
+void microscaling() {
+  Array A{kF32, {3, 64}}, odd{kF32, {2, 48}}, scalar{kF32, {}}, out{kU8, {3, 32}}, scale{kU8, {3, 2}}, scales16{kU8, {3, 4}};
+  Array tensor_scale{kF32, {1}}, two{kF32, {2}}, float8{{kDLFloat8_e4m3fn, 8, 1}, {3, 2}};
+  const auto quantize = [&](Array &a, int32_t quant_type, int32_t rule, Array &codes, Array &s, Array *t) {
+    return cquantize_mx(&a.tensor, bnb_quant_type(quant_type), bnb_mx_scale(rule), &codes.tensor, &s.tensor, t ? &t->tensor : nullptr,
+                        nullptr);
+  };
+  const auto wrong = [](bnb_status got, std::initializer_list<const char *> parts) { expect(got, BNB_ERROR_INVALID_ARGUMENT, parts); };
+  wrong(quantize(odd, BNB_MXFP4, 0, out, scale, nullptr), {"cquantize_mx: A has rows of 48 elements, must have a multiple of 32"});
+  wrong(quantize(scalar, BNB_NVFP4, 0, out, scale, nullptr), {"A has no dimensions"});
+  wrong(quantize(A, BNB_NF4, 0, out, scale, nullptr), {"quant_type is 2, must be BNB_MXFP4 (8)"});
+  wrong(quantize(A, BNB_MXFP4, 4, out, scale, nullptr), {"rule is 4"});
+  wrong(quantize(A, BNB_MXFP4, -1, out, scale, nullptr), {"rule is -1"});
+  wrong(quantize(A, BNB_MXFP4, 0, out, scale, &tensor_scale), {"tensor_scale is not NULL", "only BNB_NVFP4"});
+  wrong(quantize(A, BNB_NVFP4, 0, out, scale, nullptr), {"scale has 6 elements, must have 12"});
+  wrong(quantize(A, BNB_NVFP4, 0, out, scales16, &two), {"tensor_scale has 2 elements, must have 1"});
+  wrong(quantize(A, BNB_MXFP8_E5M2, 0, out, scale, nullptr), {"out has 96 elements, must have 192 (one per element)"});
+  wrong(quantize(A, BNB_MXFP4, 0, out, float8, nullptr), {"scale is float8_e4m3fn, must be uint8 or float8_e8m0fnu"});
+  wrong(cdequantize_mx(&out.tensor, &scale.tensor, nullptr, BNB_MXFP4, &two.tensor, nullptr),
+        {"cdequantize_mx: out has 2 elements, must have a multiple of 32"});
+  wrong(cdequantize_mx(&scale.tensor, &scale.tensor, nullptr, BNB_MXFP4, &A.tensor, nullptr),
+        {"A has 6 elements, must have 96 (two codes a byte)"});
+  for (Array *array : {&A, &out, &scale, &scales16, &tensor_scale, &float8}) CHECK(array->untouched());
+}
+
 void devices() {
   check_4bit(
       [](Quantize &q) {
@@ -248,6 +274,7 @@ void sparse_products() {
 int main() {
   unit::run("descriptors", descriptors);
   unit::run("sizes", sizes);
+  unit::run("microscaling", microscaling);
   unit::run("devices", devices);
   unit::run("overlaps", overlaps);
   unit::run("codes", codes);
