@@ -11,6 +11,7 @@ import typer
 
 from libbnb.checkpoint import CheckpointError, LayerError, compare_formats
 from libbnb.checkpoint.formats import parse_format
+from libbnb.cli.calibrate import calibrate
 from libbnb.cli.console import Bar, out, print_json, reporting, size, table, use_threads
 
 _FORMATS = ["nf4", "fp4", "int8", "fp8"]
@@ -32,6 +33,16 @@ def compare(
     exclude: Annotated[list[str] | None, typer.Option(help="As in quantize.")] = None,
     worst: Annotated[int | None, typer.Option(min=1, help="Only the N layers with the largest error.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write a chart: .png, .svg or .pdf.")] = None,
+    text: Annotated[
+        Path | None, typer.Option("--calibrate", metavar="TEXT", help="A text file: measure the whole model on it.")
+    ] = None,
+    windows: Annotated[int, typer.Option(min=1, help="With --calibrate: windows of the text.")] = 8,
+    window: Annotated[int, typer.Option(min=2, help="With --calibrate: tokens of a window.")] = 256,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="With --calibrate: suggest layers to leave alone for 4.5bits a weight, or a model of 1.2GB."),
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="With --calibrate: write a report.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads to compute with [all].")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
@@ -39,9 +50,20 @@ def compare(
 
     Relative error: the root of sum (x - y)^2 / sum x^2. SQNR: the same as a signal to noise ratio, in decibels; 6 dB
     more is half the error. Sizes count the scales.
+
+    With --calibrate, the model (a causal language model with its tokenizer) is run on the text: error of each layer's
+    outputs, how much the predictions change when only this layer is quantized, and whole models.
     """
     with reporting():
         use_threads(threads)
+        if text is not None:
+            if plot is not None:
+                raise typer.BadParameter("--plot is for weights alone; with --calibrate, --html has the charts")
+            sizes = (windows, window)
+            calibrate(source, text, format, include, exclude, sizes, budget, html, worst, as_json)
+            return
+        if budget is not None or html is not None:
+            raise typer.BadParameter(f"{'--budget' if budget is not None else '--html'} needs --calibrate")
         if plot is not None:
             check_plot(plot)
         with Bar("compare") as bar:

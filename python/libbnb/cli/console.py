@@ -14,7 +14,16 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -140,5 +149,44 @@ class Bar:
     def advance(self, name: str, nbytes: int, elements: int) -> None:
         """So many more bytes of the tensor `name` were read and worked on, and so many of its elements."""
         self._elements += elements
-        shown = name if len(name) <= 32 else "..." + name[-29:]
-        self._progress.update(self._task, advance=nbytes, name=shown, elements=self._elements)
+        self._progress.update(self._task, advance=nbytes, name=_shortened(name), elements=self._elements)
+
+
+class Steps:
+    """A progress bar of several parts that are counted; to be used with `with`."""
+
+    def __init__(self) -> None:
+        self._task: Any = None
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[name]}", style="dim"),
+            console=err,
+            transient=True,
+            disable=not err.is_terminal,
+        )
+
+    def __enter__(self) -> Steps:
+        self._progress.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.__exit__(kind, error, trace)
+
+    def start(self, what: str, steps: int) -> None:
+        """The next part has so many steps."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(what, total=steps, name="")
+
+    def advance(self, name: str) -> None:
+        """One step, about `name`, is done."""
+        self._progress.update(self._task, advance=1, name=_shortened(name))
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= 32 else "..." + name[-29:]

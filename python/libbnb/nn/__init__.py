@@ -18,7 +18,7 @@ from libbnb.nn.outliers import OutlierAwareLinear, OutlierTracer, find_outlier_d
 from libbnb.nn.params_4bit import Params4bit
 from libbnb.nn.params_fp8 import FP8Params
 from libbnb.nn.params_int8 import Int8Params
-from libbnb.nn.quantize import get_memory_footprint, quantize_model
+from libbnb.nn.quantize import get_memory_footprint, quantize_model, quantized_layer
 from libbnb.nn.quantized_embedding import Embedding4bit, Embedding8bit, EmbeddingFP4, EmbeddingNF4
 from libbnb.nn.switchback import SwitchBackLinear, SwitchBackLinearGlobal, SwitchBackLinearVectorwise
 
@@ -49,4 +49,5 @@ __all__ = [
     "parametrize",
     "quantize_model",
     "quantize_parameter_4bit",
+    "quantized_layer",
 ]

@@ -76,6 +76,36 @@ def quantize_model(model: torch.nn.Module, config: Any) -> torch.nn.Module:
     return model
 
 
+def quantized_layer(layer: torch.nn.Module, config: Any) -> torch.nn.Module:
+    """A quantized layer with the weights of a linear one, which is not changed; the bias is shared.
+
+    Parameters
+    ----------
+    layer
+        A `torch.nn.Linear`, or a `Conv1D` of transformers.
+    config
+        As for `quantize_model`.
+
+    Returns
+    -------
+    torch.nn.Module
+        A `Linear4bit`, `Linear8bitLt` or `LinearFP8`.
+
+    Raises
+    ------
+    InvalidArgument
+        The config names no format.
+    TypeError
+        The module is no such layer.
+    """
+    settings = QuantizationConfig.of(config)
+    if not settings.is_quantizable():
+        raise InvalidArgument("config: one of load_in_4bit, load_in_8bit and load_in_fp8 must be True")
+    if not is_linear(layer):
+        raise TypeError(f"layer is a {type(layer).__name__}, must be a torch.nn.Linear")
+    return _quantized(_as_linear(layer), settings)
+
+
 def _chosen(model: torch.nn.Module, settings: QuantizationConfig) -> Iterator[tuple[str, str, str]]:
     """The names of the layers to quantize, each with the first name of the same weight and of the same layer.
 
@@ -90,7 +120,7 @@ def _chosen(model: torch.nn.Module, settings: QuantizationConfig) -> Iterator[tu
     first: dict[int, str] = {}
     module: Any
     for name, module in model.named_modules(remove_duplicate=False):
-        if not _is_linear(module):
+        if not is_linear(module):
             continue
         weight: Any = module.weight
         if weight.numel() == 0 or id(weight) in shared:
@@ -111,7 +141,8 @@ def _heads(model: torch.nn.Module) -> set[int]:
     return set() if head is None else {id(head)}
 
 
-def _is_linear(module: Any) -> bool:
+def is_linear(module: Any) -> bool:
+    """Whether `quantize_model` may replace a module: a linear layer, or transformers' `Conv1D`."""
     return type(module) is torch.nn.Linear or _is_conv1d(module)
 
 
@@ -130,7 +161,7 @@ def _shared_with_others(model: torch.nn.Module) -> set[int]:
     return {
         id(parameter)
         for module in model.modules()
-        if not _is_linear(module)
+        if not is_linear(module)
         for parameter in module._parameters.values()
         if parameter is not None
     }
