@@ -92,7 +92,9 @@ def _show_suggestions(study: Study) -> None:
     for one in study.suggestions:
         out.print()
         title = f"suggested, {one.format}{' (the best)' if one is best and len(study.suggestions) > 1 else ''}"
-        told = f"{len(one.keep)} layers stay; KL {one.predicted:.2e} predicted, {one.model.divergence:.2e} measured"
+        told = (
+            f"layers that stay: {len(one.keep)}; KL {one.predicted:.2e} predicted, {one.model.divergence:.2e} measured"
+        )
         out.print(f"{title}: {told}", markup=False, soft_wrap=True)
         lines = [command(one), config(one)] if command(one) else _by_format(one.formats, one.keep)
         for line in lines:
