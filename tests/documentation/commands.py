@@ -25,7 +25,7 @@ def refuse(message: str) -> None:
 
 def execute(arguments: list[str]) -> None:
     os.environ["PATH"] = os.environ.pop("BNB_DOCUMENTED_PATH", os.environ["PATH"])
-    os.execv(sys.executable, [sys.executable, *arguments])
+    os.execvp(arguments[0], arguments)
 
 
 def check_paths(arguments: list[str]) -> None:
@@ -57,13 +57,13 @@ def check_options(arguments: list[str]) -> None:
 
 def python(arguments: list[str]) -> None:
     if arguments[:2] == ["-m", "libbnb"] or arguments[:1] == ["-c"]:
-        execute(arguments)
+        execute([sys.executable, *arguments])
     elif arguments[:1] == ["-m"]:
         if arguments[1] not in DEVELOPMENT:
             refuse(f"pages may run these modules: libbnb, {', '.join(sorted(DEVELOPMENT))}")
         check_paths(arguments[2:])
     elif arguments and Path(arguments[0]).exists():  # made by the page
-        execute(arguments)
+        execute([sys.executable, *arguments])
     else:
         script(arguments)
 
@@ -92,7 +92,9 @@ def pkg_config(arguments: list[str]) -> None:
 
 def main(name: str, arguments: list[str]) -> None:
     if name == "libbnb":
-        execute(["-m", "libbnb", *arguments])
+        execute([sys.executable, "-m", "libbnb", *arguments])
+    elif name in ("cc", "c++"):
+        execute([name, *arguments])
     elif name in ("python", "python3"):
         python(arguments)
     elif name in ("torchrun", "accelerate"):

@@ -52,6 +52,8 @@ def run(block: Block, folder: Path) -> None:
         command = [*COMPILERS["rust"], *crate, *link, source, "-o", program]
     else:
         warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-variable", f"-I{INCLUDE}"]
+        if block.language == "c++":
+            warnings.append(f"-I{ROOT / 'libbnb'}")  # pages for those who work on the library
         link = [path, f"-Wl,-rpath,{path.parent}", "-lm"] if has_main else ["-c"]
         command = [*COMPILERS[block.language], *warnings, source, *link, "-o", program]
     _call([str(word) for word in command], folder)

@@ -25,9 +25,9 @@ import native
 from blocks import ROOT, Block, blocks
 from checkpoint import make_broken_copy, make_checkpoint
 
-TOOLS = ["ls", "cat", "mkdir", "cp", "mv", "head", "tail", "grep", "du", "env", "true", "cc", "c++"]
+TOOLS = ["ls", "cat", "mkdir", "cp", "mv", "head", "tail", "grep", "du", "env", "true"]
 OURS = ["libbnb", "python", "python3", "torchrun", "accelerate", "pip", "pip3", "meson", "ninja", "cargo", "pkg-config"]
-OURS += ["git", "mkdocs", "pre-commit"]
+OURS += ["cc", "c++", "git", "mkdocs", "pre-commit"]
 REFUSAL = re.compile(r"^libbnb: error:|^Traceback", re.MULTILINE)
 
 
