@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The programs that pages call: `commands.py NAME ARGUMENTS...`.
 
-libbnb runs, and so does Python with libbnb, with code or with a file that the page made. Programs that install, build
-or take long are not run; their arguments have to make sense: files and folders exist in the repository, extras are in
-pyproject.toml, options in meson.options.
+Not here: libbnb itself. Python runs with libbnb, with code or with a file that the page made. Programs that install,
+build or take long are not run; their arguments have to make sense: files and folders exist in the repository, extras
+are in pyproject.toml, options in meson.options.
 """
 
 from __future__ import annotations
@@ -91,9 +91,7 @@ def pkg_config(arguments: list[str]) -> None:
 
 
 def main(name: str, arguments: list[str]) -> None:
-    if name == "libbnb":
-        execute([sys.executable, "-m", "libbnb", *arguments])
-    elif name in ("cc", "c++"):
+    if name in ("cc", "c++"):
         execute([name, *arguments])
     elif name in ("python", "python3"):
         python(arguments)

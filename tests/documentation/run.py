@@ -26,7 +26,7 @@ from blocks import ROOT, Block, blocks
 from checkpoint import make_broken_copy, make_checkpoint
 
 TOOLS = ["ls", "cat", "mkdir", "cp", "mv", "head", "tail", "grep", "du", "env", "true"]
-OURS = ["libbnb", "python", "python3", "torchrun", "accelerate", "pip", "pip3", "meson", "ninja", "cargo", "pkg-config"]
+OURS = ["python", "python3", "torchrun", "accelerate", "pip", "pip3", "meson", "ninja", "cargo", "pkg-config"]
 OURS += ["cc", "c++", "git", "mkdocs", "pre-commit"]
 REFUSAL = re.compile(r"^libbnb: error:|^Traceback", re.MULTILINE)
 
@@ -40,9 +40,11 @@ def _bin(folder: Path) -> Path:
     programs = folder / ".programs"
     programs.mkdir()
     commands = Path(__file__).with_name("commands.py")
+    (programs / "libbnb").write_text(f'#!/bin/sh\nPATH="$BNB_DOCUMENTED_PATH" exec "{sys.executable}" -m libbnb "$@"\n')
     for name in OURS:
         (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" "{commands}" {name} "$@"\n')
-        (programs / name).chmod(0o755)
+    for program in programs.iterdir():
+        program.chmod(0o755)
     for name in TOOLS:
         if path := shutil.which(name):
             (programs / name).symlink_to(path)
