@@ -71,6 +71,14 @@ constexpr Op kOps[] = {
      [](DLTensor *in, DLTensor *scale, DLTensor *out, DLTensor *) {
        return cdequantize_fp8(in, scale, BNB_FP8_E4M3FN, kBlock, out, nullptr);
      }},
+    {"quantize_ternary", true, false, kU8, 4, 0x55,
+     [](DLTensor *in, DLTensor *scale, DLTensor *out, DLTensor *) {
+       return cquantize_ternary(in, BNB_TERNARY, BNB_ABSMEAN, kBlock, out, scale, nullptr);
+     }},
+    {"dequantize_ternary", false, false, kU8, 4, 0x55,
+     [](DLTensor *in, DLTensor *scale, DLTensor *out, DLTensor *) {
+       return cdequantize_ternary(in, scale, BNB_TERNARY, kBlock, out, nullptr);
+     }},
     {"quantize_int8_vectorwise", true, true, kI8, 1, 0,
      [](DLTensor *in, DLTensor *scale, DLTensor *out, DLTensor *) {
        return cquantize_int8_vectorwise(in, 0.0f, out, scale, nullptr, nullptr);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Results whose bits are pinned: digests of what bitsandbytes 0.50.2 stores for fixed inputs, on every instruction set.
+// Results whose bits are pinned: digests of what bitsandbytes 0.50.2, and for blocks of GGUF the gguf package 0.19, store for fixed
+// inputs, on every instruction set.
 //
 // Where our definition differs from that library's, the test makes that library's codes itself (the digest proves that
 // it does so rightly), shows that ours dequantizes them to the same values, and that ours are the exact ones. These
@@ -218,6 +219,15 @@ void check_int8(float threshold, const char *sha, const char *head, const char *
   CHECK(std::equal(first_outliers.begin(), first_outliers.end(), found.begin()));
 }
 
+// Blocks of GGUF, as its own quantizers make them: one scale for 256 weights, the largest magnitude.
+void check_tq(const char *name, bnb_quant_type quant_type, int64_t block_bytes, const char *sha, const char *head) {
+  constexpr int64_t kWeights = 2560, kTqBlock = 256;
+  Floats x(conformance::kF32, {kWeights}, input_x(kWeights));
+  Codes blocks(conformance::kU8, {kWeights / kTqBlock * block_bytes});
+  CHECK(cquantize_ternary(&x.tensor, quant_type, BNB_ABSMAX, kTqBlock, &blocks.tensor, nullptr, nullptr) == BNB_OK);
+  check_digest(name, blocks.values, sha, head);
+}
+
 void check_all() {
   check_digest("abc", std::vector<uint8_t>{'a', 'b', 'c'},
                "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", "616263");
@@ -250,6 +260,8 @@ void check_all() {
   check_nested();
   check_int8(0.0f, "7e7ba788cb1151ce", "81e64ab1157ae045", "008eb61367f2bf8f", {}, 0);
   check_int8(2.3f, "a54e2d4c42077ed0", "000050ab0000de4a", "2e36707f68456002", {0, 1, 4, 5}, 44);
+  check_tq("tq1_0", BNB_TQ1_0, 54, "b3395a3b77f752b7", "2e62cf456cd862cf");
+  check_tq("tq2_0", BNB_TQ2_0, 66, "d283b95807ffed97", "9451861861965186");
 }
 
 }  // namespace

@@ -214,6 +214,38 @@ void nested() {
   CHECK(out.untouched());
 }
 
+void ternary() {
+  constexpr bnb_status kWrong = BNB_ERROR_INVALID_ARGUMENT;
+  Array A{kF32, {3, 256}}, short_rows{kF32, {6, 128}}, bytes{kU8, {192}}, signs{kI8, {192}}, blocks{kU8, {162}}, scale{kF32, {3}};
+  const auto quantize = [&](Array &a, int type, int rule, int64_t blocksize, Array &out, Array *s) {
+    return cquantize_ternary(&a.tensor, bnb_quant_type(type), bnb_ternary_scale(rule), blocksize, &out.tensor, s ? &s->tensor : nullptr,
+                             nullptr);
+  };
+  expect(quantize(A, BNB_NF4, BNB_ABSMEAN, 256, bytes, &scale), kWrong, {"quant_type is 2, must be BNB_TERNARY (5)"});
+  expect(quantize(A, BNB_TERNARY, 2, 256, bytes, &scale), kWrong, {"cquantize_ternary: rule is 2, must be BNB_ABSMEAN (0)"});
+  expect(quantize(A, BNB_TERNARY, BNB_ABSMEAN, 0, bytes, &scale), kWrong, {"blocksize is 0"});
+  expect(quantize(A, BNB_TERNARY, BNB_ABSMEAN, 256, blocks, &scale), kWrong, {"out has 162 elements, must have 192 (four codes a byte)"});
+  expect(quantize(A, BNB_TERNARY, BNB_ABSMEAN, 256, bytes, nullptr), kWrong, {"scale is NULL"});
+  expect(quantize(A, BNB_TERNARY, BNB_ABSMEAN, 255, bytes, &scale), kWrong, {"scale has 3 elements, must have 4"});
+  expect(quantize(short_rows, BNB_TQ1_0, BNB_ABSMAX, 256, blocks, &scale), kWrong,
+         {"A has rows of 128 elements, must have a multiple of 256 (blocks of BNB_TQ1_0 and BNB_TQ2_0)"});
+  expect(quantize(A, BNB_TQ1_0, BNB_ABSMAX, 384, blocks, &scale), kWrong, {"blocksize is 384, must be a multiple of 256 or at least"});
+  expect(quantize(A, BNB_TQ1_0, BNB_ABSMAX, 256, bytes, &scale), kWrong, {"out has 192 elements, must have 162 (54 bytes for 256"});
+  expect(quantize(A, BNB_TQ2_0, BNB_ABSMAX, 256, bytes, &scale), kWrong, {"out has 192 elements, must have 198 (66 bytes for 256"});
+  expect(quantize(A, BNB_TQ1_0, BNB_ABSMAX, 256, signs, &scale), kWrong, {"out is int8, must be uint8"});
+  const auto dequantize = [&](Array &codes, Array *s, int type, int64_t blocksize, Array &out) {
+    return cdequantize_ternary(&codes.tensor, s ? &s->tensor : nullptr, bnb_quant_type(type), blocksize, &out.tensor, nullptr);
+  };
+  expect(dequantize(blocks, &scale, BNB_TQ1_0, 256, A), kWrong, {"cdequantize_ternary: scale is not NULL"});
+  expect(dequantize(blocks, nullptr, BNB_TQ1_0, 256, short_rows), kWrong, {"out has rows of 128 elements"});
+  expect(dequantize(bytes, nullptr, BNB_TERNARY, 256, A), kWrong, {"scale is NULL"});
+  expect(dequantize(bytes, &scale, BNB_TERNARY, -5, A), kWrong, {"blocksize is -5"});
+  expect(dequantize(blocks, &scale, BNB_TERNARY, 256, A), kWrong, {"A has 162 elements, must have 192"});
+  CHECK(A.untouched() && bytes.untouched() && blocks.untouched() && scale.untouched());
+  CHECK(dequantize(blocks, nullptr, BNB_TQ1_0, -5, A) == BNB_OK);
+  CHECK(quantize(A, BNB_TQ1_0, BNB_ABSMAX, INT64_MAX, blocks, nullptr) == BNB_OK);
+}
+
 void int8_products() {
   constexpr bnb_status kWrong = BNB_ERROR_INVALID_ARGUMENT;
   Array A{kI8, {3, 8}}, B{kI8, {5, 8}}, narrow{kI8, {5, 7}}, out{kI32, {3, 5}}, turned{kI32, {5, 3}}, floats{kF32, {3, 5}};
@@ -280,6 +312,7 @@ int main() {
   unit::run("codes", codes);
   unit::run("matrices", matrices);
   unit::run("nested", nested);
+  unit::run("ternary", ternary);
   unit::run("int8_products", int8_products);
   unit::run("sparse_products", sparse_products);
   return unit::summary();

@@ -12,6 +12,7 @@
 #include "formats/fp8.h"
 #include "formats/mx.h"
 #include "formats/nf4.h"
+#include "formats/ternary.h"
 
 using namespace bnb::formats;
 
@@ -156,6 +157,37 @@ void check_dynamic_maps() {
   CHECK(is_signed[127] == 0.0f && is_signed[255] == 1.0f && is_unsigned[0] == 0.0f && is_unsigned[255] == 1.0f);
 }
 
+// Every weight of a block has a place of its own, where its code is found again.
+template <typename Layout>
+void check_places() {
+  int used[ternary::TQ2::kCodeBytes][ternary::TQ1::kDigits] = {};
+  for (int weight = 0; weight < ternary::kBlock; ++weight) {
+    const ternary::Place place = Layout::place_of(weight);
+    CHECK(place.byte >= 0 && place.byte < Layout::kCodeBytes && place.index >= 0 && place.index < ternary::TQ1::kDigits);
+    CHECK(used[place.byte][place.index]++ == 0);
+  }
+}
+
+void check_ternary() {
+  check_places<ternary::TQ1>();
+  check_places<ternary::TQ2>();
+  for (int number = 0; number < 243; ++number) {
+    for (int digit = 0; digit < ternary::TQ1::kDigits; ++digit) {
+      CHECK(ternary::TQ1::code(ternary::TQ1::byte_of(number), digit) == number / ternary::TQ1::weight_of(digit) % 3);
+    }
+  }
+  for (uint8_t code = 0; code < 4; ++code) {
+    for (int index = 0; index < ternary::TwoBits::kCodes; ++index) {
+      CHECK(ternary::TwoBits::code(ternary::TwoBits::bits(code, index), index) == code);
+    }
+  }
+  const float mean = ternary::limit_of_absmean(), max = ternary::limit_of_absmax();
+  CHECK(ternary::value(ternary::kZeroCode) == 0 && ternary::encode(NAN, mean) == ternary::kZeroCode);
+  CHECK(ternary::encode(0.5f, mean) == 1 && ternary::encode(-0.5f, mean) == 1);
+  CHECK(ternary::encode(0.5f, max) == 2 && ternary::encode(-0.5f, max) == 0);
+  CHECK(ternary::encode(std::nextafter(0.5f, 1.0f), mean) == 2 && ternary::encode(std::nextafter(0.5f, 0.0f), max) == 1);
+}
+
 }  // namespace
 
 int main() {
@@ -168,6 +200,7 @@ int main() {
   unit::run("e8m0", check_e8m0);
   unit::run("mx scales", check_mx_scales);
   unit::run("nvfp4 scales", check_nvfp4_scales);
+  unit::run("ternary", check_ternary);
   unit::run("dynamic maps", check_dynamic_maps);
   return unit::summary();
 }
