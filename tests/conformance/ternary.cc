@@ -110,23 +110,45 @@ void quantize_cases(Suite &suite, const Layout &layout, Rule rule, DLDataType dt
   check("all_inputs/shuffled", {finite, layout.is_tq() ? int64_t(kBlock) : 64}, [&](Random &random) { return all_16bit(dtype, &random); });
 }
 
-// Blocks of three: a magnitude `scale`, so that the other two lie around the limit for a given absmax, or such that the mean is
-// about twice the first. Every magnitude of scales is met, subnormal ones and those whose reciprocal is subnormal included.
+// Blocks of three with a magnitude close to half the scale: beside twice it and itself for a maximum, or beside itself and four times
+// it for a mean. Scales have every magnitude, subnormal ones and those whose reciprocal is subnormal included.
 Bytes around_the_limit(Rule rule, DLDataType dtype, int64_t blocks, Random &random) {
   const int32_t mantissa = corners_of(dtype).mantissa_bits, shift = 23 - mantissa;
   std::vector<float> values;
   for (int64_t i = 0; i < blocks; ++i) {
     uint32_t bits = uint32_t(random.bits()) & 0x7FFFFFFFu;
     if (bits >= 0x7F800000u) bits &= 0x007FFFFFu;
-    const float largest = bnb::formats::float_from_bits(bits >> shift << shift);
-    // absmean: of x, x and 4x - x - x = 2x ... the mean of (x, y, 3 * 2x - x - y) is 2x for any y
-    const float half = largest * 0.5f, ulp = std::nextafter(half, INFINITY) - half;
+    const float largest = bnb::formats::float_from_bits(bits >> shift << shift), half = largest * 0.5f;
+    const float ulp = std::nextafter(half, INFINITY) - half;
     const float x = half + float(random.between(-3, 3)) * std::ldexp(ulp, shift);
     values.push_back(random.sign() * (rule.rule == BNB_ABSMAX ? largest : x));
     values.push_back(random.sign() * x);
     values.push_back(random.sign() * (rule.rule == BNB_ABSMAX ? half : 4.0f * half));
   }
   return narrowed(dtype, values);
+}
+
+// Means that show the order of their sum: 2^30 and 2^6 make a tie between two fp32 numbers, and as 2^-23 is half a step of a float64
+// there, only those that come together before they come to 2^30 break it.
+Bytes order_of_sums(DLDataType dtype, Size size, Random &random) {
+  std::vector<float> values(size_t(size.n), 0.0f);
+  for (int64_t first = 0; first < size.n; first += size.blocksize) {
+    const auto place = [&](float value) { values[size_t(first + random.below(size.blocksize))] = value; };
+    for (int64_t i = random.between(1, 6); i > 0; --i) place(0x1p-23f);
+    place(-0x1p6f);
+    place(0x1p30f);
+  }
+  return narrowed(dtype, values);
+}
+
+void order_cases(Suite &suite, DLDataType dtype) {
+  const int64_t blocks = suite.quick() ? 200 : 2000;
+  for (int64_t blocksize : {16, 64, 256, 1024, 4096, 65536, 131072}) {
+    const Size size{blocksize * (blocksize < 4096 ? blocks : 20), blocksize};
+    suite.check(name("quantize", kLayouts[0], dtype, "absmean/order/" + name_of(size)), [&](Random &random) {
+      return quantize(kLayouts[0], kRules[0], dtype, size, order_of_sums(dtype, size, random));
+    });
+  }
 }
 
 void limit_cases(Suite &suite, Rule rule, DLDataType dtype) {
@@ -155,6 +177,7 @@ void dequantize_cases(Suite &suite, const Layout &layout, DLDataType dtype) {
 }  // namespace
 
 CONFORMANCE(ternary) {
+  for (DLDataType dtype : {kF32, kBF16}) order_cases(suite, dtype);
   for (const Layout &layout : kLayouts) {
     for (DLDataType dtype : kFloats) {
       for (Rule rule : kRules) {
