@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""ggml's quantized matrix products, as a peer: its shared libraries, called through ctypes.
+"""ggml's quantizers and quantized matrix products, as a peer: its shared libraries, called through ctypes.
 
 The libraries come with llama-cpp-python, which compiles them when it is installed; any folder
 that has them will do.
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,20 @@ class Ggml:
 
     def __getattr__(self, name: str) -> Any:  # the functions above; for type checkers
         raise AttributeError(name)
+
+    def quantizer(self, weight: np.ndarray[Any, Any], kind: str, threads: int) -> Callable[[], object]:
+        """A call that quantizes a float32 matrix, some rows on each thread, which ggml leaves to its callers."""
+        rows, cols = weight.shape
+        row_bytes = self.row_size(TYPES[kind], cols)
+        out = np.empty(rows * row_bytes, np.uint8)
+        starts = [rows * i // threads for i in range(threads + 1)]
+        pool = ThreadPoolExecutor(threads)
+
+        def chunk(i: int) -> None:
+            first, count = starts[i], starts[i + 1] - starts[i]
+            self.quantize_chunk(TYPES[kind], weight.ctypes.data, out.ctypes.data, first * cols, count, cols, None)
+
+        return lambda: list(pool.map(chunk, range(threads)))
 
     def products(
         self, weight: np.ndarray[Any, Any], kind: str, rows: int, copies: int, threads: int

@@ -4,7 +4,7 @@
     python benchmarks/quantize.py [--elements 16777216] [--seconds 1.0]
 
 Writes benchmarks/results/quantize.json. "fraction of copy" is (bytes read + bytes written) / time / copy bandwidth of
-the same run.
+the same run. A ternary scale for a whole tensor takes two reads of it, which count once.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from common import bitsandbytes, copy_bandwidth, interleaved_medians, median_seconds, rotations, save
+from ggml import Ggml, library_folder
 
 import libbnb
 
@@ -100,6 +101,37 @@ def quantize_fp8(n: int, dtype: torch.dtype) -> tuple[list[Call], list[Call], in
     return [lambda x=x: libbnb.quantize_fp8(x) for x in inputs], [lambda x=x: with_torch(x) for x in inputs], moved
 
 
+def quantize_ternary(
+    n: int, dtype: torch.dtype, blocksize: int | None, quant_type: str = "ternary"
+) -> tuple[list[Call], list[Call], int]:
+    codes = n // 4 if quant_type == "ternary" else n // 256 * (54 if quant_type == "tq1_0" else 66)
+    moved = n * dtype.itemsize + codes + (n // blocksize * 4 if blocksize and quant_type == "ternary" else 0)
+    inputs = [t.view(-1, 4096) for t in tensors(n, dtype, rotations(moved))]
+    outs = [torch.zeros(codes, dtype=torch.uint8) for _ in inputs]
+    ours = [
+        lambda x=x, o=o: libbnb.quantize_ternary(x, blocksize, quant_type, out=o)
+        for x, o in zip(inputs, outs, strict=True)
+    ]
+    theirs: list[Call] = []
+    if quant_type != "ternary" and dtype == torch.float32 and ggml:
+        theirs = [ggml.quantizer(x.numpy(), quant_type.upper(), libbnb.get_num_threads()) for x in inputs[:2]]
+    return ours, theirs, moved
+
+
+def dequantize_ternary(n: int, dtype: torch.dtype, quant_type: str) -> tuple[list[Call], list[Call], int]:
+    codes, scale = libbnb.quantize_ternary(torch.randn(n), 256, quant_type)
+    moved = n * dtype.itemsize + codes.numel() + (0 if scale is None else scale.numel() * 4)
+    inputs = [codes.clone() for _ in range(rotations(moved))]
+    outs = [torch.zeros(n, dtype=dtype) for _ in inputs]
+    ours = [
+        lambda c=c, o=o: libbnb.dequantize_ternary(c, scale, 256, quant_type, out=o)
+        for c, o in zip(inputs, outs, strict=True)
+    ]
+    return ours, [], moved
+
+
+ggml = Ggml(folder) if (folder := library_folder()) else None
+
 OPERATIONS: dict[str, Callable[..., tuple[list[Call], list[Call], int]]] = {
     "quantize_4bit nf4": quantize_4bit,
     "quantize_4bit fp4": lambda n, dtype: quantize_4bit(n, dtype, "fp4"),
@@ -108,13 +140,22 @@ OPERATIONS: dict[str, Callable[..., tuple[list[Call], list[Call], int]]] = {
     "dequantize_blockwise": dequantize_blockwise,
     "int8_vectorwise_quant": int8_vectorwise_quant,
     "quantize_fp8 (peer: torch)": quantize_fp8,
+    "quantize_ternary per tensor": lambda n, dtype: quantize_ternary(n, dtype, None),
+    "quantize_ternary group 64": lambda n, dtype: quantize_ternary(n, dtype, 64),
+    "quantize_ternary group 128": lambda n, dtype: quantize_ternary(n, dtype, 128),
+    "quantize_ternary tq2_0": lambda n, dtype: quantize_ternary(n, dtype, 256, "tq2_0"),
+    "quantize_ternary tq1_0": lambda n, dtype: quantize_ternary(n, dtype, 256, "tq1_0"),
+    "dequantize_ternary group 256": lambda n, dtype: dequantize_ternary(n, dtype, "ternary"),
+    "dequantize_ternary tq2_0": lambda n, dtype: dequantize_ternary(n, dtype, "tq2_0"),
+    "dequantize_ternary tq1_0": lambda n, dtype: dequantize_ternary(n, dtype, "tq1_0"),
 }
 
 
 def measure(name: str, dtype_name: str, n: int, seconds: float) -> dict[str, Any]:
     ours, theirs, moved = OPERATIONS[name](n, DTYPES[dtype_name])
     bandwidth = copy_bandwidth()
-    times = interleaved_medians({"ours": ours, "peer": theirs}, seconds)
+    times = interleaved_medians({"ours": ours, "peer": theirs} if theirs else {"ours": ours}, seconds)
+    peer_seconds = times.get("peer")
     row = {
         "operation": name,
         "dtype": dtype_name,
@@ -122,13 +163,14 @@ def measure(name: str, dtype_name: str, n: int, seconds: float) -> dict[str, Any
         "bytes": moved,
         "copy_bandwidth": bandwidth,
         "seconds": times["ours"],
-        "peer_seconds": times["peer"],
-        "speedup": times["peer"] / times["ours"],
+        "peer_seconds": peer_seconds,
+        "speedup": peer_seconds / times["ours"] if peer_seconds else None,
         "fraction_of_copy": moved / times["ours"] / bandwidth,
         "elements_per_second": n / times["ours"],
     }
+    against = f"{row['speedup']:7.1f}x peer" if peer_seconds else " " * 13
     print(
-        f"{name:28} {dtype_name}  {row['elements_per_second'] / 1e9:6.2f} G/s  {row['speedup']:7.1f}x peer  "
+        f"{name:28} {dtype_name}  {row['elements_per_second'] / 1e9:6.2f} G/s  {against}  "
         f"{row['fraction_of_copy']:5.2f} of copy ({bandwidth / 1e9:.1f} GB/s)",
         flush=True,
     )

@@ -43,18 +43,22 @@ def times(row: dict[str, Any], peer: str) -> str:
     return f"{row[key]:.1f}x" if row[key] >= 5 else f"{row[key]:.2f}x"
 
 
-def quantize(document: dict[str, Any]) -> str:
+def quantize(document: dict[str, Any], ternary: bool = False) -> str:
+    chosen = [row for row in document["rows"] if ("ternary" in row["operation"]) == ternary]
+    if not chosen:
+        return "Not measured yet."
     rows = [
         [
             row["operation"],
             row["dtype"],
             f"{row['elements_per_second'] / 1e9:.2f}",
-            f"{row['speedup']:.1f}x",
+            f"{row['speedup']:.1f}x" if row["speedup"] else "",
             f"{100 * row['fraction_of_copy']:.0f}%",
         ]
-        for row in document["rows"]
+        for row in chosen
     ]
-    header = ["operation", "dtype", "billion elements/s", "against bitsandbytes", "of copy bandwidth"]
+    peer = "ggml" if ternary else "bitsandbytes"
+    header = ["operation", "dtype", "billion elements/s", f"against {peer}", "of copy bandwidth"]
     return f"{table(header, rows)}\n\n{document['rows'][0]['elements']:,} elements. {machine_line(document)}"
 
 
@@ -232,6 +236,7 @@ def minilm(document: dict[str, Any]) -> str:
 # name of the marked place -> (result file, what makes the text)
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "quantize": ("quantize", quantize),
+    "quantize-ternary": ("quantize", lambda document: quantize(document, ternary=True)),
     "overhead": ("quantize", overhead),
     "quantize-memory": ("quantize_memory", quantize_memory),
     "optimizers": ("optimizers", optimizers),
