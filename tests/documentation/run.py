@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Runs the blocks of one page from top to bottom in one process: `run.py PAGE` in an empty folder.
+"""Runs the blocks of pages from top to bottom, each page in a process and a folder of its own.
+
+usage: run.py FOLDER PAGE... [--import MODULE...]
+
+A page's folder is FOLDER/1, FOLDER/2 ...; beside it are 1.log, what was printed, and 1.status. Modules named are
+imported before the processes fork, so that heavy ones are imported once.
 
 Python blocks share a namespace. Lines of shell find the programs of tests/documentation/commands.py and nothing else.
 The folder has what a reader would have: `model` and `minilm`, a small checkpoint in safetensors, and `broken`, what is
@@ -8,6 +13,7 @@ left of one.
 
 from __future__ import annotations
 
+import importlib
 import json
 import linecache
 import os
@@ -109,15 +115,35 @@ def run_page(found: list[Block], folder: Path) -> None:
             native.run(block, folder)
 
 
-def main() -> None:
-    page = Path(sys.argv[1])
+def child(page: Path) -> int:
     name = page.relative_to(ROOT).as_posix() if page.is_relative_to(ROOT) else page.name
     try:
         run_page(blocks(name, page.read_text(encoding="utf-8")), Path.cwd())
     except BaseException as error:
         traceback.print_exc(file=sys.stdout)
-        sys.exit(f"{type(error).__name__}: {error}"[:2000])
-    os._exit(0) if "jax" in sys.modules else sys.exit(0)
+        print(f"{type(error).__name__}: {error}"[:2000])
+        return 1
+    return 0
 
 
-main()
+def main(folder: Path, pages: list[str], modules: list[str]) -> None:
+    for name in modules:
+        importlib.import_module(name)
+    for number, page in enumerate(pages, 1):
+        place = folder / str(number)
+        place.mkdir(parents=True)
+        sys.stdout.flush()
+        if (process := os.fork()) == 0:
+            log = os.open(place.with_suffix(".log"), os.O_WRONLY | os.O_CREAT)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            os.chdir(place)
+            status = child(Path(page))
+            sys.stdout.flush()
+            os._exit(status)  # without the farewells of what was imported
+        status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        place.with_suffix(".status").write_text(str(status))
+
+
+words, _, imports = " ".join(sys.argv[1:]).partition(" --import ")
+main(Path(words.split()[0]).resolve(), words.split()[1:], imports.split())

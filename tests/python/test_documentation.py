@@ -31,40 +31,71 @@ WITH_BLOCKS = [name for name, path in PAGES.items() if re.search(r"^ *```|^<!-- 
 # The command line needs these; a page with commands of libbnb is skipped without them.
 COMMAND_LINE = ("typer", "rich", "safetensors", "ml_dtypes")
 
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="pages run in processes that fork")
+
+
+def executed_blocks(name: str) -> list[Block]:
+    return [block for block in blocks_of(PAGES[name]) if block.executed]
+
+
+def imports(found: list[Block]) -> set[str]:
+    modules: set[str] = set()
+    for block in found:
+        for node in ast.walk(ast.parse(block.code if block.language == "python" else "")):
+            if isinstance(node, ast.Import):
+                modules |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                modules.add(node.module.partition(".")[0])
+                modules |= {"torch"} if re.match(r"libbnb\.(nn|optim|autograd)\b", node.module) else set()
+    return modules
+
 
 def needs(found: list[Block]) -> list[str]:
     """What is not installed of what the blocks use: modules and compilers."""
-    modules: set[str] = set()
-    for block in found:
-        if block.language in ("sh", "console") and re.search(r"\blibbnb\b", block.code):
-            modules |= set(COMMAND_LINE)
-        if block.language == "python":
-            for node in ast.walk(ast.parse(block.code)):
-                if isinstance(node, ast.Import):
-                    modules |= {alias.name.partition(".")[0] for alias in node.names}
-                elif isinstance(node, ast.ImportFrom) and node.module:
-                    modules.add(node.module.partition(".")[0])
-                    modules |= {"torch"} & {"torch" if re.match(r"libbnb\.(nn|optim|autograd)\b", node.module) else ""}
+    modules = imports(found)
+    if any(block.language in ("sh", "console") and re.search(r"\blibbnb\b", block.code) for block in found):
+        modules |= set(COMMAND_LINE)
     missing = sorted(name for name in modules if importlib.util.find_spec(name) is None)
     languages = {block.language for block in found} & set(native.COMPILERS)
     return missing + [f"a compiler for {language}" for language in sorted(languages) if not native.can_run(language)]
 
 
-def run(page: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    folder.mkdir(exist_ok=True)
-    command = [sys.executable, str(TOOLS / "run.py"), str(page)]
+def run(pages: list[Path], folder: Path, modules: tuple[str, ...] = ()) -> list[tuple[int, str]]:
+    """Status and output of each page."""
+    command = [sys.executable, str(TOOLS / "run.py"), str(folder), *map(str, pages)]
     environment = os.environ | {"MPLBACKEND": "agg", "LIBBNB_PLUGIN": "0", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+    extra = ["--import", *modules] if modules else []
+    done = subprocess.run(
+        [*command, *extra], env=environment, capture_output=True, text=True, timeout=1200, check=False
     )
+    assert done.returncode == 0, done.stdout + done.stderr
+    places = [folder / str(number) for number in range(1, len(pages) + 1)]
+    return [(int(p.with_suffix(".status").read_text()), p.with_suffix(".log").read_text()) for p in places]
 
 
+@pytest.fixture(scope="module")
+def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]:
+    """Of all pages that were selected and have what they need; torch and transformers are imported once for all."""
+    wanted = [
+        i.callspec.params["name"] for i in request.session.items if hasattr(i, "callspec") and i.originalname == PAGE
+    ]  # type: ignore[attr-defined]
+    names = [name for name in wanted if not needs(executed_blocks(name))]
+    used = {name for page in names for name in imports(executed_blocks(page))}
+    heavy = tuple(name for name in ("torch", "transformers") if name in used)
+    found = run([PAGES[name] for name in names], tmp_path_factory.mktemp("pages"), heavy)
+    return dict(zip(names, found, strict=True))
+
+
+PAGE = "test_blocks_of_a_page"
+
+
+@forks
 @pytest.mark.parametrize("name", WITH_BLOCKS)
-def test_blocks_of_a_page(name: str, tmp_path: Path) -> None:
-    if missing := needs([block for block in blocks_of(PAGES[name]) if block.executed]):
+def test_blocks_of_a_page(name: str, results: dict[str, tuple[int, str]]) -> None:
+    if missing := needs(executed_blocks(name)):
         pytest.skip(f"{name} needs {', '.join(missing)}")
-    done = run(PAGES[name], tmp_path / "page")
-    assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-2000:]}"
+    status, output = results[name]
+    assert status == 0, output[-5000:]
 
 
 def test_blocks_that_are_not_executed_are_few_and_say_why(capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,6 +118,7 @@ def fence(language: str, code: str, before: str = "") -> str:
     return f"# Page\n\n{before}```{language}\n{code}\n```\n"
 
 
+@forks
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -103,10 +135,11 @@ def fence(language: str, code: str, before: str = "") -> str:
 )
 def test_what_is_wrong_is_found(text: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "page.md").write_text(text)
-    done = run(tmp_path / "page.md", tmp_path / "page")
-    assert done.returncode != 0 and words in done.stdout + done.stderr, done.stdout + done.stderr
+    ((status, output),) = run([tmp_path / "page.md"], tmp_path / "run")
+    assert status != 0 and words in output, output
 
 
+@forks
 @pytest.mark.skipif(not native.can_run("c"), reason="there is no C compiler")
 @pytest.mark.parametrize(
     ("code", "words"),
@@ -117,8 +150,8 @@ def test_what_is_wrong_is_found(text: str, words: str, tmp_path: Path) -> None:
 )
 def test_wrong_c_is_found(code: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "page.md").write_text(fence("c", code))
-    done = run(tmp_path / "page.md", tmp_path / "page")
-    assert done.returncode != 0 and words in done.stdout + done.stderr
+    ((status, output),) = run([tmp_path / "page.md"], tmp_path / "run")
+    assert status != 0 and words in output, output
 
 
 @pytest.mark.parametrize(
@@ -136,15 +169,15 @@ def test_rules_of_pages(text: str, words: str) -> None:
         blocks("page.md", text)
 
 
+@forks
 def test_blocks_run_in_order_in_one_namespace(tmp_path: Path) -> None:
     text = "<!-- python\nx = 1\n-->\n" + fence("python", "x += 1") + fence("sh", "ls model > files")
     text += fence("python", "raise SystemExit", "<!-- not executed: it ends the process -->\n")
     text += fence("python", "assert x == 2 and open('files').read() == 'config.json\\nmodel.safetensors\\n'")
     (tmp_path / "page.md").write_text(text)
     pytest.importorskip("safetensors")
-    done = run(tmp_path / "page.md", tmp_path / "page")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("-- page.md") == 4
+    ((status, output),) = run([tmp_path / "page.md"], tmp_path / "run")
+    assert status == 0 and output.count("-- page.md") == 4, output
 
 
 # ---------------------------------------------------------------------------------------------------------------------
