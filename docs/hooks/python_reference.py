@@ -59,10 +59,15 @@ def _is_all(node: ast.Assign | ast.AugAssign) -> bool:
     return any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets)
 
 
+def _sentence(doc: str) -> str:
+    """The first one of a docstring."""
+    return re.split(r"(?<=[\w`')])\.\s", " ".join(doc.split("\n\n")[0].split()) + " ")[0].rstrip(" .")
+
+
 def _title(doc: str) -> tuple[str, str]:
     """A heading, and what else the first paragraph of a docstring says."""
     paragraph = " ".join(doc.split("\n\n")[0].split())
-    sentence = re.split(r"(?<=\w\w)\.(?:\s|$)|(?<=\))\.(?:\s|$)", paragraph)[0]
+    sentence = _sentence(doc)
     if len(sentence) <= 75:
         return sentence, paragraph[len(sentence) + 1 :].strip()
     return re.split(r": |, ", sentence)[0], paragraph
@@ -105,7 +110,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     packages = public_packages()
     for name in packages:
         files.append(File.generated(config, f"reference/{name}.md", content=page(name)))
-    lines = [f"- [{name}]({name}.md): {_title(read(name).doc)[0]}" for name in packages]
+    lines = [f"- [{name}]({name}.md): {_sentence(read(name).doc)}" for name in packages]
     index = (
         "# Reference\n\nMade from the docstrings of the Python package and the comments of the C header.\n\n"
         + "\n".join(lines)
