@@ -76,8 +76,15 @@ def declarations(body: str) -> list[Declaration]:
 
 
 def _escaped(text: str) -> str:
-    escaped = re.sub(r"([\\*_\[\]<>|#])", r"\\\1", text)
-    return re.sub(r"docs/(\w+\.md)", r"[\1](../\1)", escaped)
+    """Markdown that shows the text; what stands between backticks is code."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # a lone one
+        parts = ["".join(parts)]
+    for i in range(0, len(parts), 2):
+        plain = parts[i].replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        parts[i] = re.sub(r"([\\*_\[\]|#])", r"\\\1", plain)
+        parts[i] = re.sub(r"docs/(\w+\.md)", r"[\1](../\1)", parts[i])
+    return "`".join(parts)
 
 
 def _prose(comment: str, parameters: set[str]) -> list[str]:
@@ -114,6 +121,22 @@ def _parts(line: str, item: re.Pattern[str], parameters: set[str]) -> list[str]:
     return [line[a:b].strip() for a, b in itertools.pairwise(edges)]
 
 
+def _manual(comment: str) -> list[str]:
+    """The comment at the top of the header: capitals are headings, words in front of a gap are terms."""
+    lines: list[str] = []
+    for line in comment.splitlines():
+        term = re.match(r"  (\S+(?: \S+)*?)(?:\s{2,}| (?=x'))(\S.*)", line)
+        if line.isupper() or re.match(r"[A-Z ]{12,}\(", line):
+            lines += ["", f"## {_escaped(line.capitalize() if line.isupper() else line[0] + line[1:].lower())}", ""]
+        elif term:
+            lines.append(f"- **{_escaped(term[1])}** {_escaped(term[2])}")
+        elif line.startswith("   ") and lines:
+            lines[-1] += " " + _escaped(line.strip())
+        else:
+            lines.append(_escaped(line))
+    return lines
+
+
 def _heading(comment: str) -> tuple[str, str]:
     """The title of a section and the rest of its comment."""
     if comment.startswith("Services: "):
@@ -140,7 +163,7 @@ def page() -> str:
     manual = _plain(COMMENT.findall(head)[1])
     lines = ["# C functions", ""]
     lines += ["Made from [bnb.h](../../include/bnb/bnb.h), which is the manual; here it is in sections.", ""]
-    lines += ["## Rules that hold for all of them", "", "```text", manual, "```", ""]
+    lines += [*_manual(manual), "", "## Versions, statuses, formats", ""]
     lines += [line for declaration in declarations(head) for line in _entry(declaration)]
     for section in sections:
         comment, _, body = section.partition("*/")

@@ -26,7 +26,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     nav: list[Any] = config.nav  # type: ignore[assignment]
     listed = _pages_of(nav)
     sections = {name: pages for entry in nav if isinstance(entry, dict) for name, pages in entry.items()}
-    for file in sorted(files.documentation_pages(), key=lambda file: file.src_uri):
+    for file in sorted(files.documentation_pages(), key=lambda file: file.src_uri.removesuffix(".md")):
         folder = file.src_uri.rpartition("/")[0]
         if file.src_uri in listed or file.src_uri.startswith(UNLISTED):
             continue

@@ -93,7 +93,7 @@ def page(name: str) -> str:
     lines = [f"# {name}", "", " ".join(first.split()), ""] + [line for text in rest for line in (text, "")]
     groups: dict[str, list[str]] = {}
     for exported in module.exported:
-        if exported.startswith("__"):
+        if exported.startswith("__") or f"{name}.{exported}" in INSIDE:
             continue
         origin, there = module.origin.get(exported, (name, exported))
         submodule = f"{origin}.{there}"
