@@ -131,6 +131,21 @@ def test_the_rule_of_bitnet(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(libbnb.dequantize_ternary(q, scale), trits * scale[0])
 
 
+def test_the_order_of_sums(rng: np.random.Generator) -> None:
+    """2^30 + 2^6 is a tie between two scales; only those 2^-23 break it that are added up before they come to 2^30."""
+    seen = set()
+    for n in (64, 1024, 4096, 2**17):
+        for _ in range(20):
+            x = np.zeros(n, np.float32)
+            x[rng.integers(0, n, 2)] = 2.0**-23
+            x[rng.choice(n, 2, replace=False)] = -(2.0**30), 2.0**6
+            _, scale = libbnb.quantize_ternary(x)
+            assert scale is not None
+            assert scale[0] == np.float32(oracle.sum_of_magnitudes(x) / n)
+            seen.add(float(scale[0]) * n)
+    assert len(seen) == 2
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_halves(dtype: str) -> None:
     x = np.array([1, 0.5, -0.5, -1, 0.5, 0.5, 1.5, 2.5], BF16 if dtype == "bfloat16" else dtype)  # mean 1, max 2.5
