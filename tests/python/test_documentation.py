@@ -209,8 +209,8 @@ def test_site(tmp_path: Path) -> None:
 
     anchors = {path.parent.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("reference/*/index.html")}
     assert len(libbnb.__all__) > 40
-    for name in libbnb.__all__:
-        assert name.startswith("__") or f'id="libbnb.{name}"' in anchors["libbnb"], name
+    for name in set(libbnb.__all__) - {"__version__", "functional"}:  # what is in functional is in libbnb, too
+        assert f'id="libbnb.{name}"' in anchors["libbnb"], name
     header = (ROOT / "include" / "bnb" / "bnb.h").read_text(encoding="utf-8")
     functions = re.findall(r"^BNB_API [\w *]*?\b(\w+)\(", header, re.MULTILINE)
     assert len(functions) > 40
