@@ -268,3 +268,22 @@ def test_chooses_what_transformers_chooses(kind: str) -> None:
             parameter.data.zero_()
         other.load_state_dict(model.state_dict())
         assert torch.equal(other(input_ids=ids).logits, after)
+
+
+@pytest.mark.parametrize("format", KINDS)
+def test_one_layer(format: str) -> None:
+    """The layer that `quantize_model` would put in its place; the original stays as it was."""
+    torch.manual_seed(2)
+    linear, x = torch.nn.Linear(64, 32), torch.randn(3, 64)
+    before = linear.weight.detach().clone()
+    made = nn.quantized_layer(linear, format)
+    assert type(made) is KINDS[format] and type(linear) is torch.nn.Linear and torch.equal(linear.weight, before)
+    assert made.bias is linear.bias
+    assert torch.equal(made(x), nn.quantize_model(torch.nn.Sequential(linear), format)(x))
+
+
+def test_no_layer_to_quantize() -> None:
+    with pytest.raises(TypeError, match=r"layer is a LayerNorm, must be a torch\.nn\.Linear"):
+        nn.quantized_layer(torch.nn.LayerNorm(3), "nf4")
+    with pytest.raises(ValueError, match="must be True"):
+        nn.quantized_layer(torch.nn.Linear(3, 3), nn.QuantizationConfig())

@@ -23,7 +23,7 @@ _SMALLEST = 1e-9  # nats; below is the noise of float32
 
 def size_against_quality(study: Study) -> str:
     """Whole models: KL to the dense one over size, what was predicted on the way, and what was measured."""
-    figure, axes = _figure(8.0, 4.6)
+    figure, axes = _figure(10.0, 4.8)
     for index, (label, path) in enumerate(study.curves.items()):
         x, y = zip(*((size / 1e6, cost if cost > _SMALLEST else math.nan) for size, cost in path), strict=True)
         axes.step(x, y, where="post", color=f"C{index}", linewidth=1, alpha=0.7, label=f"{label}: sum of sensitivities")

@@ -76,10 +76,10 @@ def write_report(study: Study, path: Path) -> None:
 def as_html(study: Study) -> str:
     """The report as text."""
     text = study.text
-    checked = f"{text['check_windows']} other windows" if text["held_out"] else "the same window"
+    checked = _windows(text["check_windows"], "other ") if text["held_out"] else "the same one"
     about = (
         f"{study.parameters:,} parameters, {_size(study.nbytes)}. Measured by libbnb {libbnb.__version__} on "
-        f"{text['name']}: {text['windows']} windows of {text['window_tokens']} tokens for layers, {checked} for models."
+        f"{text['name']}: {_windows(text['windows'])} of {text['window_tokens']} tokens for layers, {checked} for models."
     )
     parts = [
         f"<h1>{escape(study.model)}</h1><p class='about'>{escape(about)}</p>",
@@ -95,6 +95,10 @@ def as_html(study: Study) -> str:
     ]  # fmt: skip
     head = f"<meta charset='utf-8'><title>{escape(study.model)}: quantization</title><style>{_STYLE}</style>"
     return f"<!doctype html>\n<html lang='en'><head>{head}</head><body>\n" + "\n".join(parts) + "\n</body></html>\n"
+
+
+def _windows(count: int, which: str = "") -> str:
+    return f"{count} {which}window{'' if count == 1 else 's'}"
 
 
 def _models(study: Study) -> str:
@@ -121,7 +125,8 @@ def _suggestion(one: Suggestion) -> str:
         by_format = {
             format: [name for name, of in one.formats.items() if of == format] for format in one.formats.values()
         }
-        said += f"<pre>{escape(json.dumps(by_format | {'as they are': one.keep}, indent=1))}</pre>"
+        lists = escape(json.dumps(by_format | {"as they are": one.keep}, indent=1))
+        said += f"<details><summary>the format of each layer</summary><pre>{lists}</pre></details>"
     return said
 
 

@@ -12,8 +12,10 @@ the beginning of structs that later minor versions only append to.
 from __future__ import annotations
 
 import json
+import re
 from functools import cache, lru_cache
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import cffi
@@ -71,20 +73,27 @@ def register() -> Any:
 
 def _handle(frame: Any) -> Any:
     functions = frame.functions
-    if functions.version.major_version != _MAJOR_VERSION:
-        return _error(functions, f"XLA's FFI has version {functions.version.major_version}, not {_MAJOR_VERSION}")
     asked = _metadata_asked_for(frame)
     if asked is not None:
         asked.version.major_version = _MAJOR_VERSION
-        asked.version.minor_version = functions.version.minor_version
+        asked.version.minor_version = functions.version.minor_version if functions else _minor_version()
         asked.traits = 0
         return _ffi.NULL
+    if functions.version.major_version != _MAJOR_VERSION:
+        return _error(functions, f"XLA's FFI has version {functions.version.major_version}, not {_MAJOR_VERSION}")
     try:
         call = frame.given.values[0]
         run(_call_of(_ffi.buffer(call.text, call.length)[:]), _arrays(frame.arguments), _arrays(frame.results))
     except Exception as error:  # none may pass XLA, which turns what it gets into an exception of JAX
         return _error(functions, f"{type(error).__name__}: {error}", isinstance(error, (TypeError, ValueError)))
     return _ffi.NULL
+
+
+def _minor_version() -> int:
+    """What the header beside the installed XLA says, where XLA asks without saying its own version (JAX 0.5)."""
+    header = Path(jax.ffi.include_dir()) / "xla" / "ffi" / "api" / "c_api.h"
+    found = re.search(r"^#define XLA_FFI_API_MINOR (\d+)$", header.read_text(encoding="utf-8"), re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 @lru_cache(maxsize=4096)
