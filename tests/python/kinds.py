@@ -96,7 +96,7 @@ class MlxKind(Kind):
     name = "mlx"
 
     def __init__(self) -> None:
-        self.mlx = pytest.importorskip("mlx.core")
+        self.mlx = pytest.importorskip("mlx.core", reason="MLX does not import here", exc_type=ImportError)
 
     def make(self, array: np.ndarray[Any, Any]) -> Array:
         if array.dtype == BF16:

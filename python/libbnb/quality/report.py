@@ -79,7 +79,8 @@ def as_html(study: Study) -> str:
     checked = _windows(text["check_windows"], "other ") if text["held_out"] else "the same one"
     about = (
         f"{study.parameters:,} parameters, {_size(study.nbytes)}. Measured by libbnb {libbnb.__version__} on "
-        f"{text['name']}: {_windows(text['windows'])} of {text['window_tokens']} tokens for layers, {checked} for models."
+        f"{text['name']}: {_windows(text['windows'])} of {text['window_tokens']} tokens for layers, {checked} for "
+        f"models."
     )
     parts = [
         f"<h1>{escape(study.model)}</h1><p class='about'>{escape(about)}</p>",
