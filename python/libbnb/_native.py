@@ -60,8 +60,10 @@ def _open(path: str, why: str) -> Any:
 
 def installed() -> dict[str, str]:
     """Backend name -> path of the library files that came with this package."""
-    here = Path(__file__).parent
-    return {name: str(here / file) for name, file in _build.LIBRARIES.items() if (here / file).exists()}
+    from importlib.resources import files  # not cheap, and `import libbnb` does not need it
+
+    here = files("libbnb")  # in an editable installation, the folder in which libraries are built counts as this one
+    return {name: str(here / file) for name, file in _build.LIBRARIES.items() if (here / file).is_file()}
 
 
 def _open_named_backend(name: str, paths: dict[str, str]) -> tuple[Any, str]:
