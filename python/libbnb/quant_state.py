@@ -16,6 +16,7 @@ from libbnb.codebooks import create_dynamic_map, table_4bit
 
 _PREFIX = "bitsandbytes__"
 _PACKED_KEY = f"quant_state.{_PREFIX}"
+LONGEST_OFFSET = -1.1754942106924411e-38  # no float32 has a longer text
 
 
 class QuantState:
@@ -152,7 +153,7 @@ class QuantState:
             self.state2.to(device)
         return self
 
-    def as_dict(self, packed: bool = False) -> dict[str, Any]:
+    def as_dict(self, packed: bool = False, padded: bool = False) -> dict[str, Any]:
         """The state as bitsandbytes puts it into a state dict.
 
         Parameters
@@ -161,6 +162,9 @@ class QuantState:
             Whether everything that is no array goes, as JSON, into one uint8 array under the key
             "quant_state.bitsandbytes__nf4" (or fp4), as checkpoint files need it. States without a quant_type have no
             such form.
+        padded
+            Whether the JSON ends in blanks, so that it is as long with any offset: for files whose layout is decided
+            before their content is known, and for loaders that want tensors of the same shape.
 
         Returns
         -------
@@ -184,8 +188,11 @@ class QuantState:
             values["nested_offset"] = float(kind.to_numpy(self.offset))
         if not packed or self.quant_type is None:
             return arrays | values
-        text = np.frombuffer(json.dumps(values).encode(), np.uint8)
-        return arrays | {_PACKED_KEY + self.quant_type: kind.from_numpy(text, self.absmax)}
+        text = json.dumps(values)
+        if padded and self.state2 is not None:
+            text = text.ljust(len(json.dumps(values | {"nested_offset": LONGEST_OFFSET})))
+        array = kind.from_numpy(np.frombuffer(text.encode(), np.uint8), self.absmax)
+        return arrays | {_PACKED_KEY + self.quant_type: array}
 
     @classmethod
     def from_dict(cls, qs_dict: dict[str, Any], device: Any = None) -> QuantState:

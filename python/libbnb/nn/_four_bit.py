@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from libbnb._dtensor import copy_part, is_sharded
 from libbnb._errors import InvalidArgument
 from libbnb.nn._load import LoadArguments, load_rest, place, set_weight
 from libbnb.nn.params_4bit import Params4bit
@@ -132,13 +133,15 @@ class FourBitModule(torch.nn.Module):
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        state = getattr(self.weight, "quant_state", None) or self.quant_state
+        weight: Any = self._parameters["weight"]
+        # Another class of parameter has the state of the last time, which is not that of codes loaded since.
+        state = self.quant_state if not isinstance(weight, Params4bit) else weight.quant_state or self.quant_state
         if state is None:
             return
-        entries = state.as_dict(packed=True)
+        # Loaders of sharded checkpoints read into tensors of the same shape, whatever the offset is.
+        entries = state.as_dict(packed=True, padded=is_sharded(weight))
         for name, value in entries.items():
             destination[f"{prefix}weight.{name}"] = value if keep_vars else value.detach()
-        weight: Any = self._parameters["weight"]
         if not isinstance(weight, Params4bit):  # one of FSDP, which looks for the entries as attributes
             vars(weight).update(entries, quant_state=state)
 
@@ -156,9 +159,17 @@ class FourBitModule(torch.nn.Module):
             self._load_quantized(arguments, value, parts)
             load_rest(load, arguments, {key, *parts})
         elif self._holds_codes() and value.is_floating_point() and tuple(value.shape) == self._weight_shape():
+            if is_sharded(self._parameters["weight"]):
+                arguments.errors.append(f"{key}: float weights cannot become shards of codes: load before fully_shard")
+                return
             weights = value if self.weight.is_meta else value.to(self.weight.device)
             self._set_weight(self._as_params(weights.detach()).quantize(), arguments)
             load_rest(load, arguments, {key})
+        elif self._holds_codes() and tuple(value.shape) != self._weight_shape():
+            arguments.errors.append(
+                f"{key}: codes without what belongs to them ({key}.absmax, ...): a full state dict is needed in every "
+                "process; torch.distributed sends only parameters from rank 0"
+            )
         else:
             load(state_dict, prefix, local_metadata, strict, *lists)
         self._keep_class()
@@ -187,5 +198,19 @@ class FourBitModule(torch.nn.Module):
             )
         elif value.numel() * value.element_size() < -(-prod(shape) // 2):
             arguments.errors.append(f"{arguments.prefix}weight: {value.numel()} items are too few codes for {shape}")
+        elif is_sharded(weight):
+            self._load_part(weight, value, state, arguments)
         else:
             self._set_weight(Params4bit.from_state(place(value, weight, arguments), state, module=self), arguments)
+
+    def _load_part(self, weight: Any, value: Any, state: QuantState, arguments: LoadArguments) -> None:
+        """FSDP2 keeps the parameter and has codes copied into it."""
+        if not is_sharded(value) or value.dtype != weight.dtype or value.shape != weight.shape or weight.is_meta:
+            arguments.errors.append(
+                f"{arguments.prefix}weight: the codes are a {type(value).__name__} of {value.dtype}, shape "
+                f"{tuple(value.shape)}, must be a DTensor of {weight.dtype}, shape {tuple(weight.shape)}, as the "
+                "sharded weight is; torch.distributed.checkpoint.state_dict makes one of a full state dict"
+            )
+            return
+        copy_part(weight, value)
+        self.quant_state = state

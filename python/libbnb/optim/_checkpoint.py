@@ -14,6 +14,7 @@ import torch
 
 from libbnb._errors import InvalidArgument
 from libbnb.optim import _sharded, _states
+from libbnb.optim._batch import BLOCKSIZE
 
 WRAPPED = "__bnb_optimizer_quant_state__"
 QUANT_KEYS = frozenset(
@@ -63,7 +64,8 @@ def merged_groups(groups: list[dict[str, Any]], saved: list[dict[str, Any]]) -> 
 class Loader:
     """Brings the states of a checkpoint to their parameters."""
 
-    def __init__(self, paged: bool, directory: str | None, move: bool) -> None:
+    def __init__(self, paged: bool, directory: str | None, move: bool, averages: int) -> None:
+        self.averages = averages  # that state1 holds
         self.paged = paged
         self.directory = directory
         self.move = move
@@ -103,7 +105,18 @@ class Loader:
             state = _states.zeros(p, averages, value.dtype, True, self.directory)
             if state.shape == value.shape:
                 return _filled(state, value)
+        if key in ("absmax1", "absmax2"):
+            value = self._fitting(p, value, key)
         return value.to(p.device, copy=True) if self.move else value.clone()
+
+    def _fitting(self, p: torch.Tensor, value: torch.Tensor, key: str) -> torch.Tensor:
+        """Scales as the parameter needs them, whether they were those of shards or not."""
+        averages = self.averages if key == "absmax1" else 1
+        if _sharded.is_sharded(p):
+            _sharded.check_scales(p, key, value, averages, BLOCKSIZE)
+        elif value.dim() > (1 if averages == 1 else 2):
+            return _sharded.whole_scales(value, key, p.numel(), averages, BLOCKSIZE)
+        return value
 
 
 def _filled(state: torch.Tensor, value: torch.Tensor) -> torch.Tensor:

@@ -136,14 +136,16 @@ class Optimizer8bit(torch.optim.Optimizer):
         Raises
         ------
         InvalidArgument
-            Parameter groups differ in number or size.
+            Parameter groups differ in number or size; or an 8-bit state was saved by another number of processes, and
+            blocks would be cut.
         """
         state_dict = state_dict.copy()
         for hook in self._optimizer_load_state_dict_pre_hooks.values():
             state_dict = hook(self, state_dict) or state_dict
         saved = state_dict["param_groups"]
         _checkpoint.check_groups(self.param_groups, saved)
-        loader = _checkpoint.Loader(self.is_paged, self.paged_directory, move_to_device)
+        averages = averages_of(self.optimizer_name)
+        loader = _checkpoint.Loader(self.is_paged, self.paged_directory, move_to_device, averages)
         states = loader.states(self.param_groups, saved, state_dict["state"])
         self.__setstate__({"state": states, "param_groups": _checkpoint.merged_groups(self.param_groups, saved)})
         for hook in self._optimizer_load_state_dict_post_hooks.values():
@@ -172,7 +174,7 @@ class Optimizer8bit(torch.optim.Optimizer):
         config = self.get_config(gindex, pindex, group)
         if config["optim_bits"] not in (8, 32):
             raise Unsupported(f"optim_bits is {config['optim_bits']}, must be 8 or 32")
-        small = _sharded.local(p).numel() < config["min_8bit_size"]
+        small = p.numel() < config["min_8bit_size"]  # of all shards: the choice is the same in every process
         dtype = torch.float32 if config["optim_bits"] == 32 or small else torch.uint8
         state = self.state[p]
         averages = averages_of(self.optimizer_name)

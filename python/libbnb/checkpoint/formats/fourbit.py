@@ -31,7 +31,6 @@ from libbnb.functional.blockwise import NESTED_BLOCKSIZE, quantize_nested
 
 _STATE_KEY = ".quant_state.bitsandbytes__"
 _STATE_LIMIT = 1 << 16  # bytes of JSON; a real one has some hundred
-_LONGEST_OFFSET = -1.1754942106924411e-38  # no float32 has a longer text
 
 
 class FourBit(Format):
@@ -101,21 +100,18 @@ class FourBit(Format):
         return specs
 
     def _text_length(self, tensor: TensorInfo, shape: tuple[int, ...]) -> int:
-        """Bytes of the JSON text. Where it holds an offset that is not known yet: of the longest there is."""
+        """Bytes of the JSON text, which may hold an offset that is not known yet."""
         nothing = np.zeros(0, np.float32)
         state = QuantState(nothing, shape, None, self.blocksize, self.name, dtypes.numpy_dtype(tensor.dtype))
         if self.nested:
-            state.offset = np.array(_LONGEST_OFFSET, np.float32)
+            state.offset = np.array(0, np.float32)
             state.state2 = QuantState(nothing, None, None, NESTED_BLOCKSIZE, None, np.dtype(np.float32))
-        return state.as_dict(packed=True)["quant_state.bitsandbytes__" + self.name].size
+        return state.as_dict(packed=True, padded=True)["quant_state.bitsandbytes__" + self.name].size
 
     def _state_pieces(self, outputs: list[TensorSpec], state: QuantState) -> Iterator[Piece]:
-        arrays = state.as_dict(packed=True)
+        arrays = state.as_dict(packed=True, padded=True)
         for spec in outputs[1:]:
-            data = arrays[spec.name.removeprefix(outputs[0].name + ".")]
-            if _STATE_KEY in spec.name:  # blanks behind a JSON text mean nothing
-                data = np.concatenate([data, np.full(spec.size - data.size, ord(" "), np.uint8)])
-            yield Piece(spec.name, 0, data)
+            yield Piece(spec.name, 0, arrays[spec.name.removeprefix(outputs[0].name + ".")])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
