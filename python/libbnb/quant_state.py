@@ -89,10 +89,12 @@ class QuantState:
     def code(self) -> Array:
         """The values that codes stand for."""
         if self._code is None:
-            table = create_dynamic_map() if self.quant_type is None else table_4bit(QUANT_TYPES[self.quant_type])
-            self._code = kind_of(self.absmax, "absmax").from_numpy(table, self.absmax)
+            self._code = kind_of(self.absmax, "absmax").from_numpy(self._standard(), self.absmax)
             self.standard_code = False  # it is in the caller's hands now, who may write to it
         return self._code
+
+    def _standard(self) -> Any:
+        return create_dynamic_map() if self.quant_type is None else table_4bit(QUANT_TYPES[self.quant_type])
 
     @code.setter
     def code(self, code: Array | None) -> None:
@@ -152,6 +154,14 @@ class QuantState:
         if self.state2 is not None:
             self.state2.to(device)
         return self
+
+    def tensors(self) -> list[Array]:
+        """The arrays of the state, themselves; of a code only one that has other values than the standard one."""
+        kind = kind_of(self.absmax, "absmax")
+        own = not self.standard_code and not np.array_equal(kind.to_numpy(self._code), self._standard())
+        parts = [self.absmax, self._code if own else None, self.offset]
+        nested = [] if self.state2 is None else self.state2.tensors()
+        return [part for part in parts if part is not None] + nested
 
     def as_dict(self, packed: bool = False, padded: bool = False) -> dict[str, Any]:
         """The state as bitsandbytes puts it into a state dict.

@@ -20,6 +20,7 @@ from libbnb.nn.params_fp8 import FP8Params
 from libbnb.nn.params_int8 import Int8Params
 from libbnb.nn.quantize import get_memory_footprint, quantize_model, quantized_layer
 from libbnb.nn.quantized_embedding import Embedding4bit, Embedding8bit, EmbeddingFP4, EmbeddingNF4
+from libbnb.nn.replicas import broadcast_quantized
 from libbnb.nn.switchback import SwitchBackLinear, SwitchBackLinearGlobal, SwitchBackLinearVectorwise
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "SwitchBackLinear",
     "SwitchBackLinearGlobal",
     "SwitchBackLinearVectorwise",
+    "broadcast_quantized",
     "dequantize_model",
     "find_outlier_dims",
     "get_memory_footprint",

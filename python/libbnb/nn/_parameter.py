@@ -75,6 +75,10 @@ class QuantizedParameter(torch.nn.Parameter):
         """Moves what belongs to the codes."""
         raise NotImplementedError
 
+    def statistics(self) -> list[torch.Tensor]:
+        """The tensors that belong to the codes, themselves."""
+        raise NotImplementedError
+
     def _quantizes_on(self, device: torch.device) -> bool:
         return device.type != "meta"
 

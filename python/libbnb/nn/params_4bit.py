@@ -151,6 +151,9 @@ class Params4bit(QuantizedParameter):
         if self.quant_state is not None:
             self.quant_state.to(device)
 
+    def statistics(self) -> list[torch.Tensor]:
+        return [] if self.quant_state is None else self.quant_state.tensors()
+
     @property
     def codes(self) -> torch.Tensor:
         """`data`, without the detour that every attribute of a tensor takes through `__torch_function__`."""

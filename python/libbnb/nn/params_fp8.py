@@ -73,6 +73,9 @@ class FP8Params(QuantizedParameter):
         if self.scale is not None:
             self.scale = self.scale.to(device)
 
+    def statistics(self) -> list[torch.Tensor]:
+        return [] if self.scale is None else [self.scale]
+
     def dequantize(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """The weights as floats; floats as they are."""
         if not self.holds_codes:

@@ -79,6 +79,9 @@ class Int8Params(QuantizedParameter):
         if self.SCB is not None and self.SCB.device.type != "meta":
             self.SCB = self.SCB.to(device)
 
+    def statistics(self) -> list[torch.Tensor]:
+        return [] if self.SCB is None else [self.SCB]
+
     def dequantize(self) -> torch.Tensor:
         """The weights as float32; floats as they are."""
         if not self.holds_codes:
