@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 
 def free_port() -> int:
@@ -57,6 +58,21 @@ def succeed(file: str, *arguments: str | Path, size: int = 2, timeout: float = 1
     """Run a test file as `size` workers; all must end well."""
     ended = run([[sys.executable, file, *arguments]] * size, timeout)
     assert [status for status, _ in ended] == [0] * size, "\n".join(text for _, text in ended)
+
+
+def leave() -> NoReturn:
+    """End a worker that met the others through torch.distributed, when all have come here.
+
+    Without the interpreter's own end: now and then a thread that PyTorch still has at that time ends the process with
+    "terminate called", after all work is done.
+    """
+    import torch.distributed as distributed
+
+    distributed.barrier()  # a process that ends early may take the store with it
+    distributed.destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def torchrun(*arguments: str | Path, size: int = 2, timeout: float = 120) -> tuple[int, str, str]:

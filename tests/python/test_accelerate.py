@@ -109,8 +109,7 @@ def worker(folder: str, way: str) -> None:
     one = accelerator(way == "fsdp2")
     assert one.num_processes == 2
     load(one, folder, way == "fsdp2", save(one, folder, way == "fsdp2"))
-    one.wait_for_everyone()
-    one.end_training()
+    processes.leave()
 
 
 @pytest.mark.parametrize("way", ["ddp", "fsdp2"])
