@@ -49,7 +49,7 @@ def look_up(path: str) -> Any:
 def test_names_on_our_side(section: str) -> None:
     pytest.importorskip("torch")
     found = [name for row in rows(section) for name in names(row[1]) if name.startswith("bnb.")]
-    assert len(found) >= 8
+    assert len(found) >= 5
     for name in found:
         look_up("lib" + name)
 
