@@ -286,6 +286,13 @@ BNB_API bnb_status cgemm_4bit(const DLTensor *A, const DLTensor *B, const DLTens
 BNB_API bnb_status cgemm_fp8(const DLTensor *A, const DLTensor *B, const DLTensor *scale, bnb_quant_type quant_type,
                              int64_t blocksize, const DLTensor *bias, DLTensor *out, void *stream);
 
+/* The same with MXFP4, MXFP8 or NVFP4 weights. B: [N, K / 2] bytes or float4_e2m1fn_x2, or [N, K] of FP8, as cquantize_mx writes
+ * them; K is a multiple of the block.  scale, tensor_scale, quant_type: as in cdequantize_mx.  A, bias, out: as above.
+ * Weights are numbers of bf16 but for tensor_scale, which the sums get: w_error is 0 for all activations. (A weight of 2^128 or
+ * more counts as infinite or as what it is.) */
+BNB_API bnb_status cgemm_mx(const DLTensor *A, const DLTensor *B, const DLTensor *scale, const DLTensor *tensor_scale,
+                            bnb_quant_type quant_type, const DLTensor *bias, DLTensor *out, void *stream);
+
 /* ------------------------------------------------------------------------------------------------------------------
  * LLM.int8() products: int8 times int8, summed in int32, exactly. K is at most 131071, the most products of -128 .. 127 whose
  * sum always fits in int32; more is an error. Rows of int8 matrices, of A and of out may be strided. */

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// cgemm_4bit and cgemm_fp8.
+// cgemm_4bit, cgemm_fp8 and cgemm_mx.
 #include "api/absmax.h"
 #include "api/fp8.h"
+#include "api/mx.h"
 #include "api/packed.h"
 
 using namespace bnb;
@@ -76,5 +77,31 @@ bnb_status cgemm_fp8(const DLTensor *A, const DLTensor *B, const DLTensor *scale
   return check.run(&Backend::gemm_fp8,
                    {a.dtype, a.data, a.rows(), n, k, a.row_stride, static_cast<const uint8_t *>(codes.data), scales,
                     quant_type, blocksize, b.dtype, b.data, o.data, o.row_stride},
+                   stream);
+}
+
+bnb_status cgemm_mx(const DLTensor *A, const DLTensor *B, const DLTensor *scale, const DLTensor *tensor_scale,
+                    bnb_quant_type quant_type, const DLTensor *bias, DLTensor *out, void *stream) {
+  Check check("cgemm_mx");
+  const View a = check.input("A", A, kFloats, Layout::kStridedRows);
+  const MxFormat &format = check_quant_type_mx(check, quant_type);
+  const View codes = check.input("B", B, format.code_dtypes);
+  const View o = check.output("out", out, kFloats, Layout::kStridedRows);
+  int64_t weights = 0;
+  check_product(check, a, o, &weights);
+  check.rank("B", codes, 2);
+  if (!check.ok()) return check.finish();
+  const int64_t n = o.cols(), k = a.cols();
+  check_mx_rows(check, format, "A", k);
+  const char *along = format.codes_a_byte == 2 ? "two codes a byte along the columns of A" : "a column per column of A";
+  check.that(codes.rows() == n && codes.cols() == k / format.codes_a_byte,
+             "B has shape [%lld, %lld], must have [%lld, %lld]: a row per column of out, %s", (long long)codes.rows(),
+             (long long)codes.cols(), (long long)n, (long long)(k / format.codes_a_byte), along);
+  if (!check.ok()) return check.finish();
+  const AbsmaxView scales = check_mx_scales(check, format, scale, tensor_scale, weights);
+  const View b = check_bias(check, bias, n);
+  return check.run(&Backend::gemm_mx,
+                   {a.dtype, a.data, a.rows(), n, k, a.row_stride, static_cast<const uint8_t *>(codes.data), scales, quant_type,
+                    format.blocksize, b.dtype, b.data, o.data, o.row_stride},
                    stream);
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Products with quantized weights, written to be read: sums in float64, rounded to fp32 and then to the output's dtype.
+#include "formats/e2m1.h"
 #include "formats/fp4.h"
 #include "formats/fp8.h"
 #include "formats/nf4.h"
@@ -15,6 +16,8 @@ float code_value(const GemmArgs &args, int64_t i) {
   switch (args.quant_type) {
     case BNB_FP4: return formats::fp4::decode(nibble());
     case BNB_NF4: return formats::nf4::decode(nibble());
+    case BNB_MXFP4:
+    case BNB_NVFP4: return formats::e2m1::decode(uint8_t(i % 2 ? args.b[i / 2] >> 4 : args.b[i / 2] & 15));
     case BNB_FP8_E4M3FN: return formats::fp8::decode<formats::fp8::E4M3FN>(args.b[i]);
     default: return formats::fp8::decode<formats::fp8::E5M2>(args.b[i]);
   }
@@ -57,5 +60,6 @@ cpu::ProductPlan plan(const GemmArgs &args, int) {
 
 const cpu::GemmMethod kGemm4bitMethods[] = {{"plain", any_shape, plan, nullptr, multiply}, {}};
 const cpu::GemmMethod kGemmFp8Methods[] = {{"plain", any_shape, plan, nullptr, multiply}, {}};
+const cpu::GemmMethod kGemmE2m1Methods[] = {{"plain", any_shape, plan, nullptr, multiply}, {}};
 
 }  // namespace bnb::reference

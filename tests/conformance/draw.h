@@ -21,6 +21,7 @@ Sample sample_linear_int8(Random &random, int64_t limit);
 Sample sample_gemm_coo(Random &random, int64_t limit);
 Sample sample_quantize_mx(Random &random, int64_t limit);
 Sample sample_dequantize_mx(Random &random, int64_t limit);
+Sample sample_gemm_mx(Random &random, int64_t limit);
 Sample sample_optimizer_32bit(Random &random, int64_t limit);
 Sample sample_optimizer_8bit(Random &random, int64_t limit);
 Sample sample_quantize_ternary(Random &random, int64_t limit);

@@ -9,6 +9,7 @@
 #include "formats/fp4.h"
 #include "formats/fp8.h"
 #include "formats/nf4.h"
+#include "mx.h"
 #include "nested.h"
 
 namespace conformance {
@@ -20,13 +21,22 @@ struct Format {
   int64_t codes_per_byte;
   float largest;     // value
   float (*decode)(uint8_t code);
+  const MxFormat *mx = nullptr;  // which has the first element of a byte in its low nibble, and scales of one byte
 };
+
+Format mx_format(const MxFormat &mx) {
+  return {std::string("gemm_mx/") + mx.name + "/", mx.code_dtype, mx.codes_a_byte, mx.decode(mx.max_code), mx.decode, &mx};
+}
 
 const Format &format_of(const ProductCase &c) {
   using namespace bnb::formats;
   static const Format kNf4{"gemm_4bit/nf4/", kU8, 2, 1.0f, nf4::decode}, kFp4{"gemm_4bit/fp4/", kU8, 2, 1.0f, fp4::decode};
   static const Format kE4M3FN{"gemm_fp8/e4m3fn/", {kDLFloat8_e4m3fn, 8, 1}, 1, fp8::E4M3FN::max_finite(), fp8::decode<fp8::E4M3FN>};
   static const Format kE5M2{"gemm_fp8/e5m2/", {kDLFloat8_e5m2, 8, 1}, 1, fp8::E5M2::max_finite(), fp8::decode<fp8::E5M2>};
+  static const Format kMx[] = {mx_format(kMxFormats[0]), mx_format(kMxFormats[1]), mx_format(kMxFormats[2]), mx_format(kMxFormats[3])};
+  for (const Format &format : kMx) {
+    if (format.mx->quant_type == c.quant_type) return format;
+  }
   switch (c.quant_type) {
     case BNB_NF4: return kNf4;
     case BNB_FP4: return kFp4;
@@ -56,7 +66,8 @@ struct Product {
   float weight(int64_t i) const {
     const Format &format = format_of(c);
     const uint8_t byte = codes[size_t(i / format.codes_per_byte)];
-    const uint8_t code = format.codes_per_byte == 1 ? byte : i % 2 ? byte & 15 : byte >> 4;
+    const bool low = (i % 2 == 0) == (format.mx != nullptr);
+    const uint8_t code = format.codes_per_byte == 1 ? byte : low ? byte & 15 : byte >> 4;
     return format.decode(code) * absmax[size_t(i / c.blocksize)];
   }
 };
@@ -77,6 +88,28 @@ DLTensor first_columns(const DLTensor &wide, int64_t (&shape)[2], int64_t (&stri
   view.shape = shape;
   view.strides = strides;
   return view;
+}
+
+// The code of a scale of MX or NVFP4.
+uint8_t draw_scale_code(const ProductCase &c, const MxFormat &format, Random &random) {
+  const bool power = format.quant_type != BNB_NVFP4;
+  if (c.special == Special::kNotFinite && random.one_in(7)) return power ? 0xFF : 0x7F;
+  if (!power) return uint8_t(random.between(0, 0x7E));
+  return uint8_t(c.special == Special::kTiny ? random.between(0, 4) : random.between(115, 130));
+}
+
+// Scales, and for NVFP4 that of the tensor or none, whose index is returned.
+int add_mx_scales(Product &p, NestedInputs *nested, Random &random) {
+  const ProductCase &c = p.c;
+  const MxFormat &format = *format_of(c).mx;
+  const int64_t per_row = c.k / c.blocksize;
+  Bytes codes;
+  for (int64_t i = 0; i < c.n * per_row; ++i) codes.push_back(draw_scale_code(c, format, random));
+  const bool two_level = format.quant_type == BNB_NVFP4 && (c.special == Special::kTiny || !random.one_in(3));
+  const float of_tensor = !two_level ? 1.0f : c.special == Special::kTiny ? 0x1p-139f : 0.01f + 0.1f * float(random.unit());
+  for (uint8_t code : codes) p.absmax.push_back(format.decode_scale(code) * of_tensor);
+  nested->codes = p.call.input("scale", random.one_in(2) ? kU8 : format.scale_dtype, {c.n, per_row}, std::move(codes));
+  return two_level ? p.call.input("tensor_scale", kF32, {1}, bytes_of(std::vector<float>{of_tensor})) : -1;
 }
 
 void add_scales(Product &p, NestedInputs *nested, Random &random) {
@@ -129,17 +162,26 @@ Product make(const ProductCase &c, Random &random) {
   p.bias = rounded(bias_dtype, p.bias);
 
   const int A = p.call.input("A", c.dtype, {c.m, c.k}, narrowed(c.dtype, p.a), c.a_gap ? c.k + c.a_gap : 0);
-  const bool four_bits = format_of(c).codes_per_byte == 2;
-  const int B = four_bits ? p.call.input("B", kU8, {int64_t(p.codes.size()), 1}, p.codes)
-                          : p.call.input("B", random.one_in(2) ? kU8 : format_of(c).dtype, {c.n, c.k}, p.codes);
+  const bool mx = format_of(c).mx, four_bits = format_of(c).codes_per_byte == 2;
+  const int64_t columns = c.k / format_of(c).codes_per_byte;
+  const int B = four_bits && !mx ? p.call.input("B", kU8, {int64_t(p.codes.size()), 1}, p.codes)
+                                 : p.call.input("B", random.one_in(2) ? kU8 : format_of(c).dtype, {c.n, columns}, p.codes);
   NestedInputs nested{};
-  add_scales(p, &nested, random);
+  int of_tensor = -1;
+  if (mx) {
+    of_tensor = add_mx_scales(p, &nested, random);
+  } else {
+    add_scales(p, &nested, random);
+  }
   const int bias = c.bias == Bias::kNone ? -1 : p.call.input("bias", bias_dtype, {c.n}, narrowed(bias_dtype, p.bias));
   p.out = p.call.output("out", c.dtype, {c.m, c.n + c.out_gap}, Nan::kAny);
   p.call.invoke = [=, out = p.out](DLTensor *const *t) {
     int64_t shape[2], strides[2];
     DLTensor view = first_columns(*t[out], shape, strides, c.n);
     DLTensor *const bias_tensor = bias < 0 ? nullptr : t[bias];
+    if (mx) {
+      return cgemm_mx(t[A], t[B], t[nested.codes], of_tensor < 0 ? nullptr : t[of_tensor], c.quant_type, bias_tensor, &view, nullptr);
+    }
     if (!four_bits) {
       return cgemm_fp8(t[A], t[B], t[nested.codes], c.quant_type, c.blocksize, bias_tensor, &view, nullptr);
     }
@@ -151,10 +193,10 @@ Product make(const ProductCase &c, Random &random) {
 }
 
 // What bnb.h says of the rounding of weights, for the instruction sets of docs/kernels.md that multiply in bf16.
-double weight_error(const Target &target, DLDataType dtype) {
+double weight_error(const Target &target, const ProductCase &c) {
   const bool bf16_products = target.name == "cpu/avx512_bf16" || target.name == "cpu/avx512_amx";
-  if (!bf16_products || is(dtype, kF32)) return 0.0;
-  return is(dtype, kF16) ? 0x1p-15 : 0x1p-8;
+  if (!bf16_products || is(c.dtype, kF32) || format_of(c).mx) return 0.0;
+  return is(c.dtype, kF16) ? 0x1p-15 : 0x1p-8;
 }
 
 // "" or the first output that is further from the product in float64 than bnb.h allows.
@@ -181,7 +223,7 @@ std::string beyond_bound(const Product &p, const Target &target, const Bytes &ou
         if (std::isfinite(got)) return "out[" + std::to_string(m) + ", " + std::to_string(n) + "] must not be finite";
         continue;
       }
-      const double bound = u * std::fabs(got) + (weight_error(target, c.dtype) + double(c.k + 8) * 0x1p-24) * sum +
+      const double bound = u * std::fabs(got) + (weight_error(target, c) + double(c.k + 8) * 0x1p-24) * sum +
                            0x1p-125 * tiny * (1.0 + largest_weight) + (is(c.dtype, kF16) ? 0x1p-25 : 0.0);
       const bool overflow = (std::isinf(got) && std::fabs(want) + bound >= double(corners_of(c.dtype).largest)) ||
                             (!std::isfinite(got) && sum >= 0x1p127);
@@ -232,7 +274,7 @@ void check_product(Suite &suite, const ProductCase &c) {
 
 void bench_product(Suite &suite, const ProductCase &c) {
   const double code_bytes = double(c.n * c.k) / double(format_of(c).codes_per_byte);
-  const double scale_bytes = double(ceil_div(c.n * c.k, c.blocksize)) * 4.0;
+  const double scale_bytes = double(ceil_div(c.n * c.k, c.blocksize)) * (format_of(c).mx ? 1.0 : 4.0);
   suite.bench(describe(c), code_bytes + scale_bytes, [&](Random &random) { return make(c, random).call; });
 }
 

@@ -65,4 +65,29 @@ Sample sample_dequantize_mx(Random &random, int64_t limit) {
   return draw.sample;
 }
 
+Sample sample_gemm_mx(Random &random, int64_t) {
+  Draw draw(random, "cgemm_mx", 10, 0);
+  draw.kinds(BNB_MXFP4, BNB_NVFP4);
+  draw.sample.uses.strided_rows = true;
+  draw.sample.uses.exact = false;
+  const MxFormat &format = format_of(draw.sample.scalars.kind);
+  const int64_t M = random.below(6), N = random.below(40), K = format.blocksize * random.below(7);
+  const DLDataType bias = draw.any_float();
+  draw.input("A", draw.dtype, {M, K}, draw.floats(draw.dtype, M * K));
+  draw.input("B", kU8, {N, K / format.codes_a_byte}, random_bytes(N * K / format.codes_a_byte, random));
+  scale_inputs(draw, format, N * K / format.blocksize);
+  draw.input("bias", bias, {N}, draw.floats(bias, N));
+  draw.output("out", draw.dtype, {M, N}, Nan::kAny);
+  if (format.quant_type == BNB_NVFP4) {
+    draw.sample.call = [](DLTensor *const *t, const Scalars &s) {
+      return cgemm_mx(t[0], t[1], t[2], t[3], bnb_quant_type(s.kind), t[4], t[5], nullptr);
+    };
+  } else {
+    draw.sample.call = [](DLTensor *const *t, const Scalars &s) {
+      return cgemm_mx(t[0], t[1], t[2], nullptr, bnb_quant_type(s.kind), t[3], t[4], nullptr);
+    };
+  }
+  return draw.sample;
+}
+
 }  // namespace conformance

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Results whose bits are pinned: digests of what bitsandbytes 0.50.2, and for blocks of GGUF the gguf package 0.19, store for fixed
-// inputs, on every instruction set.
+// Results whose bits are pinned: digests of what bitsandbytes 0.50.2, for blocks of GGUF the gguf package 0.19, and for MX and NVFP4
+// torchao 0.18.0 store for fixed inputs, on every instruction set.
 //
 // Where our definition differs from that library's, the test makes that library's codes itself (the digest proves that
 // it does so rightly), shows that ours dequantizes them to the same values, and that ours are the exact ones. These
@@ -228,6 +228,49 @@ void check_tq(const char *name, bnb_quant_type quant_type, int64_t block_bytes, 
   check_digest(name, blocks.values, sha, head);
 }
 
+struct Microscaled {
+  const char *name;
+  bnb_quant_type quant_type;
+  bnb_mx_scale rule;
+  bool z;  // which input
+  const char *codes_sha, *codes_head, *scale_sha, *scale_head, *tensor_scale;
+};
+
+// 2560 elements as [10, 256].
+constexpr Microscaled kMicroscaled[] = {
+    {"mxfp4 x floor", BNB_MXFP4, BNB_MX_FLOOR, false, "b5ffdc938331af6c", "aed5625a1db6d461", "faa7484b9a2ef199", "7e7e7e7e7e7e7e7e", ""},
+    {"mxfp8_e4m3fn x floor", BNB_MXFP8_E4M3FN, BNB_MX_FLOOR, false, "ca006b340fc3bbce", "fae873f46579ea73", "d929cdeea7e6a0f4", "7878787878787878", ""},
+    {"mxfp8_e5m2 x floor", BNB_MXFP8_E5M2, BNB_MX_FLOOR, false, "dd96cdf560dde9b6", "f9f076f66f79f175", "c20f9561833cd9ed", "7171717171717171", ""},
+    {"nvfp4 x", BNB_NVFP4, BNB_MX_FLOOR, false, "66a424aa4a3c3e84", "afe6725b1ec7e571", "19a5333b4f8d7de1", "7e7c7e7e7c7e7e7c", "92246e3a"},
+    {"mxfp4 z floor", BNB_MXFP4, BNB_MX_FLOOR, true, "4f82bfe0980ebbd8", "a0a300080880f001", "2fd8e3bea93ad1ce", "7d7d7e7d7d7e7c7d", ""},
+    {"mxfp4 z ceil", BNB_MXFP4, BNB_MX_CEIL, true, "1d024a3597faf20f", "909100080880d000", "588726328a2d79da", "7e7e7f7e7e7f7d7e", ""},
+    {"mxfp4 z even", BNB_MXFP4, BNB_MX_EVEN, true, "9ff0e76ec572081d", "a0a300080880f001", "d02b17a458644357", "7d7d7e7d7d7e7d7d", ""},
+    {"mxfp4 z rceil", BNB_MXFP4, BNB_MX_RCEIL, true, "a5d39744704d59e2", "909100080880d000", "54a3b86d2e9862c6", "7e7d7e7e7d7e7d7d", ""},
+    {"mxfp8_e4m3fn z floor", BNB_MXFP8_E4M3FN, BNB_MX_FLOOR, true, "41078b786581f340", "00e86be44d00c243", "18c2ffaa3c94ef17", "7777787777787677", ""},
+    {"mxfp8_e4m3fn z ceil", BNB_MXFP8_E4M3FN, BNB_MX_CEIL, true, "8f23a043793282f2", "00e063dc4500ba3b", "ac7593f522c9777f", "7878797878797778", ""},
+    {"mxfp8_e4m3fn z even", BNB_MXFP8_E4M3FN, BNB_MX_EVEN, true, "8e0922205bbc230d", "00e86be44d00c243", "8ea0c7a5eba57611", "7777787777787677", ""},
+    {"mxfp8_e4m3fn z rceil", BNB_MXFP8_E4M3FN, BNB_MX_RCEIL, true, "435dd931c462b98f", "00e86be44d00c243", "e8a7ff90740ca331", "7777787777787777", ""},
+    {"mxfp8_e5m2 z floor", BNB_MXFP8_E5M2, BNB_MX_FLOOR, true, "1922570936e35b14", "00f072ee6300dd5d", "a34675107db0589c", "7070717070716f70", ""},
+    {"mxfp8_e5m2 z ceil", BNB_MXFP8_E5M2, BNB_MX_CEIL, true, "c7c15eebc1ae774e", "00ec6eea5f00d959", "46863a8af6cd8f25", "7171727171727071", ""},
+    {"mxfp8_e5m2 z even", BNB_MXFP8_E5M2, BNB_MX_EVEN, true, "94880c2752f72492", "00f072ee6300dd5d", "9e0726c1140a5c17", "7070717070716f70", ""},
+    {"mxfp8_e5m2 z rceil", BNB_MXFP8_E5M2, BNB_MX_RCEIL, true, "49b502a9a934863a", "00f072ee6300dd5d", "690a101867f43085", "7070717070717070", ""},
+    {"nvfp4 z", BNB_NVFP4, BNB_MX_FLOOR, true, "98a89032965f6191", "a09200080880f001", "8e89ddb42d6ff310", "7a7467757a7e7a73", "b7ed6c3a"},
+};
+
+void check_mx(const Microscaled &row) {
+  constexpr int64_t kElements = 2560;
+  const int64_t blocksize = row.quant_type == BNB_NVFP4 ? 16 : 32;
+  const bool four_bits = row.quant_type == BNB_NVFP4 || row.quant_type == BNB_MXFP4;
+  Floats x(conformance::kF32, {10, kElements / 10}, row.z ? input_z(kElements) : input_x(kElements));
+  Floats tensor_scale(conformance::kF32, {1});
+  Codes codes(conformance::kU8, {kElements / (four_bits ? 2 : 1)}), scale(conformance::kU8, {kElements / blocksize});
+  DLTensor *const of_tensor = row.quant_type == BNB_NVFP4 ? &tensor_scale.tensor : nullptr;
+  CHECK(cquantize_mx(&x.tensor, row.quant_type, row.rule, &codes.tensor, &scale.tensor, of_tensor, nullptr) == BNB_OK);
+  check_digest(row.name, codes.values, row.codes_sha, row.codes_head);
+  check_digest(row.name, scale.values, row.scale_sha, row.scale_head);
+  if (of_tensor) check_digest(row.name, tensor_scale.values, "", row.tensor_scale);
+}
+
 void check_all() {
   check_digest("abc", std::vector<uint8_t>{'a', 'b', 'c'},
                "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", "616263");
@@ -262,6 +305,7 @@ void check_all() {
   check_int8(2.3f, "a54e2d4c42077ed0", "000050ab0000de4a", "2e36707f68456002", {0, 1, 4, 5}, 44);
   check_tq("tq1_0", BNB_TQ1_0, 54, "b3395a3b77f752b7", "2e62cf456cd862cf");
   check_tq("tq2_0", BNB_TQ2_0, 66, "d283b95807ffed97", "9451861861965186");
+  for (const Microscaled &row : kMicroscaled) check_mx(row);
 }
 
 }  // namespace

@@ -71,7 +71,7 @@ class TorchKind(Kind):
     def host(self, array: Array) -> np.ndarray[Any, Any]:
         if array.dtype == self.torch.bfloat16:
             return array.view(self.torch.int16).numpy().view(BF16)
-        if array.dtype in (self.torch.float8_e4m3fn, self.torch.float8_e5m2):
+        if array.dtype in (self.torch.float8_e4m3fn, self.torch.float8_e5m2, self.torch.float8_e8m0fnu):
             return array.view(self.torch.uint8).numpy().view(getattr(ml_dtypes, str(array.dtype)[6:]))
         return array.numpy()
 

@@ -184,3 +184,92 @@ def pack_tq(trits: Array, scale: Array, quant_type: str) -> Array:
         numbers = np.concatenate([(d * weights[: d.shape[1], None]).sum(1) for d in digits], axis=1)
         body = -(-numbers * 256 // 243)
     return np.concatenate([body.astype(np.uint8), scale.view(np.uint8).reshape(-1, 2)], axis=1).ravel()
+
+
+E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], np.float32)
+
+
+def nearest_code(x: Array, table: Array) -> Array:
+    """Codes of a small float: the nearest of its magnitudes in ascending order, ties to the even code; no sign."""
+    magnitude = np.minimum(np.abs(x).astype(np.float64), table[-1])
+    above = np.clip(np.searchsorted(table, magnitude), 1, len(table) - 1)
+    low, high = magnitude - table[above - 1], table[above] - magnitude
+    up = (high < low) | ((high == low) & (above % 2 == 0))
+    return np.where(up, above, above - 1).astype(np.uint8)
+
+
+def magnitudes(quant_type: str) -> Array:
+    """The finite magnitudes of the elements of a format, by code."""
+    if "fp8" not in quant_type:
+        return E2M1
+    import ml_dtypes
+
+    dtype = ml_dtypes.float8_e4m3fn if "e4m3" in quant_type else ml_dtypes.float8_e5m2
+    values = np.arange(128, dtype=np.uint8).view(dtype).astype(np.float32)
+    return values[np.isfinite(values)]
+
+
+def mx_exponents(absmax: Array, quant_type: str, rule: str) -> Array:
+    """e of the scale 2**e of each block, from logarithms of fp32 numbers in float64."""
+    table = magnitudes(quant_type)
+    largest = np.floor(np.log2(np.float64(table[-1])))
+    with np.errstate(divide="ignore"):
+        logarithm = np.log2(absmax.astype(np.float64))
+        if rule == "floor":
+            e = np.floor(logarithm) - largest
+        elif rule == "ceil":
+            e = np.ceil(logarithm) - largest
+        elif rule == "rceil":
+            e = np.ceil(np.log2((absmax / table[-1]).astype(np.float64)))
+        else:
+            steps = {"mxfp4": 2.0, "mxfp8_e4m3fn": 8.0, "mxfp8_e5m2": 4.0}[quant_type]
+            unit = np.exp2(np.floor(logarithm))
+            rounded = np.floor(absmax.astype(np.float64) / np.where(unit == 0, 1, unit) * steps + 0.5) / steps * unit
+            e = np.floor(np.log2(rounded)) - largest
+    return np.clip(np.where(absmax == 0, -127, e), -127, 127)
+
+
+def quantize_mx(x: Array, quant_type: str, rule: str) -> tuple[Array, Array]:
+    """Codes, one a byte, and the codes of scales, of finite elements. x has whole blocks."""
+    blocks = x.astype(np.float32).reshape(-1, 32)
+    absmax = np.abs(blocks).max(axis=1, initial=0)
+    e = mx_exponents(absmax, quant_type, rule)
+    scaled = np.ldexp(blocks.astype(np.float64), -e.astype(int)[:, None])
+    table = magnitudes(quant_type)
+    sign = np.where(np.signbit(blocks), np.uint8(8 if quant_type == "mxfp4" else 128), np.uint8(0))
+    return nearest_code(scaled, table.astype(np.float64)) | sign, (e + 127).astype(np.uint8)
+
+
+def quantize_nvfp4(x: Array, two_level: bool) -> tuple[Array, Array, Array]:
+    """Codes, one a byte, the bytes of scales, and the scale of the tensor, of finite elements that are not tiny."""
+    import ml_dtypes
+
+    blocks = x.astype(np.float32).reshape(-1, 16)
+    absmax = np.abs(blocks).max(axis=1, initial=0)
+    tensor = np.float32(absmax.max(initial=0) / np.float32(448 * 6)) if two_level else np.float32(1)
+    scale = np.clip(absmax / np.float32(6) / tensor, np.float32(2.0**-6), np.float32(448)).astype(
+        ml_dtypes.float8_e4m3fn
+    )
+    factor = np.float32(1) / tensor / scale.astype(np.float32)
+    codes = nearest_code(blocks * factor[:, None], E2M1) | np.where(np.signbit(blocks), np.uint8(8), np.uint8(0))
+    return codes, scale.view(np.uint8), tensor.reshape(1)
+
+
+def packed_low_first(codes: Array) -> Array:
+    """Two codes of 4 bits a byte, the first in the low half."""
+    flat = codes.reshape(-1, 2)
+    return flat[:, 0] | flat[:, 1] << 4
+
+
+def dequantize_mx(codes: Array, scale: Array, tensor: float, quant_type: str) -> Array:
+    """fp32 values of codes, one a byte, and bytes of scales."""
+    import ml_dtypes
+
+    table = magnitudes(quant_type)
+    sign_bit, block = (8, 32) if quant_type == "mxfp4" else (8, 16) if quant_type == "nvfp4" else (128, 32)
+    values = table[np.minimum(codes & (sign_bit - 1), len(table) - 1)]
+    values = np.where(codes & sign_bit, -values, values).reshape(-1, block)
+    dtype = ml_dtypes.float8_e4m3fn if quant_type == "nvfp4" else ml_dtypes.float8_e8m0fnu
+    scales = scale.view(dtype).astype(np.float32) * np.float32(tensor)
+    with np.errstate(over="ignore"):
+        return (values * scales[:, None]).astype(np.float32)

@@ -10,12 +10,12 @@ namespace bnb::cpu::BNB_ISA {
 
 const GemmMethod kGemm4bitMethods[] = {
 #if defined(BNB_HAS_BF16_PRODUCTS)
-    few_rows<NibblePairLookup, 3>("few rows, bf16 pairs"),
+    few_rows<NibblePairLookup<Nf4AndFp4Codes>, 3>("few rows, bf16 pairs"),
     tiles<NibbleTiles, BF16>("tiles, bf16"),
-    few_rows<NibbleFloatLookup, 6>("few rows, fp32"),
+    few_rows<NibbleFloatLookup<Nf4AndFp4Codes>, 6>("few rows, fp32"),
     tiles<NibbleTiles, F16>("tiles, fp16"),
 #endif
-    few_rows<NibbleFloatLookup, kFewRows>("few rows, fp32"),
+    few_rows<NibbleFloatLookup<Nf4AndFp4Codes>, kFewRows>("few rows, fp32"),
     panels<Weights4bit>("panels, fp32"),
     {},
 };

@@ -101,24 +101,32 @@ BNB_INLINE Floats load_bias(const Args &args, int64_t column, int64_t count) {
   return load<F32>(values);
 }
 
+// What weights still lack when they are multiplied, so that the sums get it.
+enum class Waiting { kNothing, kRowScales, kTensorScale };
+
+BNB_INLINE Floats waiting_scales(const GemmArgs &args, Waiting waiting, int64_t column, int64_t count) {
+  if (waiting == Waiting::kRowScales) return load_row_scales(args, column, count);
+  return splat(waiting == Waiting::kTensorScale ? args.scales.of_tensor() : 1.0f);
+}
+
 // A part of the sums, for rows [m0, m0 + rows) and columns [n0, n0 + columns) of out. They stand on their side: at(n, m), for multiples
 // of kLanes, is where the sums of kLanes rows of column n are, and c_stride floats behind those of the next column. Multiplies
-// with the scales of rows of weights if those waited, adds the bias, rounds and stores. Reads sums up to the next multiple of
+// with what waited, adds the bias, rounds and stores. Reads sums up to the next multiple of
 // kLanes in both directions.
 template <typename Tag, typename At>
 BNB_INLINE void write_sums(const GemmArgs &args, const At &at, int64_t c_stride, int64_t m0, int64_t rows, int64_t n0,
-                           int64_t columns, bool scales_waited) {
+                           int64_t columns, Waiting waiting) {
   constexpr int64_t kSize = sizeof(typename Tag::Storage);
   for (int64_t m = 0; m < rows; m += kLanes) {
     const int64_t left = smaller(kLanes, rows - m);
     for (int64_t n = 0; n < columns; n += kLanes) {
       const int64_t count = smaller(kLanes, columns - n);
       const Floats bias = args.bias ? load_bias(args, n0 + n, count) : splat(0.0f);
-      const Floats scale = scales_waited ? load_row_scales(args, n0 + n, count) : splat(1.0f);
+      const Floats scale = waiting_scales(args, waiting, n0 + n, count);
       Floats x[kLanes];
       BNB_UNROLL for (int i = 0; i < kLanes; ++i) x[i] = load<F32>(at(n, m) + i * c_stride);
       transpose(x);
-      if (scales_waited) {
+      if (waiting != Waiting::kNothing) {
         BNB_UNROLL for (int i = 0; i < kLanes; ++i) x[i] = mul(x[i], scale);
       }
       if (args.bias) {

@@ -8,6 +8,7 @@
 // Where rows are whole blocks, codes are decoded as for few rows, and K has the look-up's order on both sides. Otherwise K keeps
 // its own order and weights are decoded piece by piece. A format is a class with
 //   FloatLookup                                   a look-up (gemm_methods.h) of weights as fp32
+//   kPieces                                       whether rows need not be whole blocks; then also
 //   decode_pieces(args, row, k0, k1, out)         elements [k0, k1) of a row that begins and ends anywhere, as fp32
 #ifndef BNB_CPU_KERNELS_GEMM_PANEL_H_
 #define BNB_CPU_KERNELS_GEMM_PANEL_H_
@@ -154,7 +155,7 @@ template <typename Format>
 BNB_INLINE void decode_panel(const GemmArgs &args, const typename Format::FloatLookup::Table &table, Ints index, int64_t n0,
                              int64_t columns, int64_t k0, int64_t k1, float *weights) {
   using Lookup = typename Format::FloatLookup;
-  const bool ordered = !rows_are_blocks<Lookup>(args);
+  const bool ordered = Format::kPieces && !rows_are_blocks<Lookup>(args);
   const Blocks blocks = blocks_of(args, k0, k1);
   const int64_t ahead = kRowsAhead * args.k;
   for (int64_t n = 0; n < round_up(columns, kTileRows); ++n) {
@@ -162,7 +163,7 @@ BNB_INLINE void decode_panel(const GemmArgs &args, const typename Format::FloatL
     if (n >= columns) {
       std::memset(out, 0, kStretch * sizeof(float));
     } else if (ordered) {
-      Format::decode_pieces(args, n0 + n, k0, k1, out);
+      if constexpr (Format::kPieces) Format::decode_pieces(args, n0 + n, k0, k1, out);
       std::memset(out + (k1 - k0), 0, size_t(round_up(k1 - k0, Lookup::kGroup) - (k1 - k0)) * sizeof(float));
     } else {
       decode_blocks<Lookup>(args, table, index, blocks, n0 + n, k0, k1, ahead, out);
@@ -199,7 +200,7 @@ void multiply_panel(const GemmKernelArgs &args, int64_t begin, int64_t end) {
     }
     const auto at = [&](int64_t n, int64_t m) { return c + n * kSumStride + m; };
     with_float(args.dtype,
-               [&](auto tag) { write_sums<decltype(tag)>(args, at, kSumStride, m0, rows, n0, columns, false); });
+               [&](auto tag) { write_sums<decltype(tag)>(args, at, kSumStride, m0, rows, n0, columns, Waiting::kNothing); });
   }
 }
 

@@ -10,10 +10,11 @@
 // A format is a class with
 //   kGroup, kGroupTiles, Table, table(args)    a load of codes; tiles that it has a row in; what a call needs to know
 //   fits(args)                   whether its decode_row() can do these shapes
-//   scales_wait(args)            whether weights are decoded without their scale, exactly, which the sums then get
+//   waiting(args)                what weights are decoded without, so that the sums get it
+//   exact(args)                  whether what is decoded needs no rounding to bf16: then there is one part of weights
 //   decode_row<kParts>(args, table, blocks, row, k0, k1, ahead, to, part_stride)
 //       elements [k0, k1) of a row of weights, zeros up to the next multiple of kGroup; to: its row in its first tile; with two
-//       parts, the low ones go to `part_stride` behind (where scales wait there are none); ahead: codes to what is read next
+//       parts, the low ones go to `part_stride` behind (asked for only where weights are not exact); ahead: codes to what is read next
 #ifndef BNB_CPU_KERNELS_GEMM_TILES_H_
 #define BNB_CPU_KERNELS_GEMM_TILES_H_
 
@@ -85,15 +86,18 @@ BNB_INLINE void decode_tiles(const GemmKernelArgs &args, const typename Format::
   const Blocks blocks = blocks_of(args, k0, k1);
   const int64_t tiles = tiles_of_stretch<Format>(args, k0);
   const int64_t ahead = kRowsAhead * args.k;
+  const bool two_parts = kParts<Tag> == 2 && !Format::exact(args);
   for (int64_t n = 0; n < round_up(columns, step); ++n) {
     char *to = args.scratch + n / 16 * kWeightTileStride + n % 16 * 64;
-    if (n < columns) {
+    if (n >= columns) {
+      for (int64_t i = 0; i < tiles; ++i) {
+        store<F32>(to + i * kTileBytes, splat(0.0f));
+        if (two_parts) store<F32>(to + part_stride + i * kTileBytes, splat(0.0f));
+      }
+    } else if (two_parts) {
       Format::template decode_row<kParts<Tag>>(args, table, blocks, n0 + n, k0, k1, ahead, to, part_stride);
-      continue;
-    }
-    for (int64_t i = 0; i < tiles; ++i) {
-      store<F32>(to + i * kTileBytes, splat(0.0f));
-      if (kParts<Tag> == 2) store<F32>(to + part_stride + i * kTileBytes, splat(0.0f));
+    } else {
+      Format::template decode_row<1>(args, table, blocks, n0 + n, k0, k1, ahead, to, part_stride);
     }
   }
 }
@@ -103,7 +107,7 @@ template <typename Format, typename Tag, int kN, int kM>
 BNB_INLINE void multiply_stretch(const TileUnit &tile_unit, const GemmKernelArgs &args, int64_t m0, int64_t rows,
                                  int64_t columns, int64_t k0, int64_t part_stride, float *c) {
   const int64_t tiles = tiles_of_stretch<Format>(args, k0), a_part = tiles * kTileBytes, a_stride = kParts<Tag> * a_part;
-  const bool exact = Format::scales_wait(args);
+  const bool exact = Format::exact(args);
   for (int64_t m = 0; m < rows; m += 16 * kM) {
     const char *a = packed_tiles<Format, Tag>(args, (m0 + m) / 16, k0);
     for (int64_t n = 0; n < columns; n += 16 * kN, c += kN * kM * kTileSums) {
@@ -138,7 +142,7 @@ BNB_INLINE void multiply_tile_unit(const TileUnit &tile_unit, const GemmKernelAr
     const int64_t block = m / (16 * kM) * across + n / (16 * kN);
     return c + (block * kN * kM + n / 16 % kN * kM + m / 16 % kM) * kTileSums;
   };
-  write_sums<Tag>(args, at, 16, m0, rows, n0, columns, Format::scales_wait(args));
+  write_sums<Tag>(args, at, 16, m0, rows, n0, columns, Format::waiting(args));
 }
 
 template <typename Format, typename Tag>

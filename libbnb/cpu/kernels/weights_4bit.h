@@ -1,83 +1,38 @@
 // SPDX-License-Identifier: MIT
-// NF4 and FP4 weights for the methods of products: their look-ups, and how they are decoded for tiles.
-//
-// A load brings eight codes in each 32-bit lane (docs/formats.md: the first of a byte is in its high half), which are looked up
-// where they lie, one or two per 32-bit lane at a time.
+// NF4 and FP4 weights for the methods of products: what their codes are, and how they are decoded for tiles and piece by piece.
 #ifndef BNB_CPU_KERNELS_WEIGHTS_4BIT_H_
 #define BNB_CPU_KERNELS_WEIGHTS_4BIT_H_
 
-#include "cpu/kernels/gemm_methods.h"
+#include "cpu/kernels/nibble_lookups.h"
 #include "formats/fp4.h"
 #include "formats/nf4.h"
 
 namespace bnb::cpu::BNB_ISA {
 namespace {
 
-BNB_INLINE const uint32_t *codebook_of(bnb_quant_type quant_type) {
-  return quant_type == BNB_NF4 ? formats::nf4::kCodeBits : formats::fp4::kCodeBits;
-}
-
-struct NibbleLoad {
-  static constexpr int64_t kGroup = 8 * kLanes, kGroupBytes = 4 * kLanes, kLaneCodes = 8, kPart = 8;
-  static constexpr bool kFactor = false;
-  using Group = Ints;
-  template <typename Table>
-  static BNB_INLINE Group read(const Table &, const uint8_t *p) {
-    return load_int32(p);
+// Three quarters of FP4's values are bf16 numbers, which the values are not.
+struct Nf4AndFp4Codes {
+  static constexpr int kFirst = 1;
+  static constexpr bool kFactor = true;
+  static BNB_INLINE const uint32_t *codebook(bnb_quant_type quant_type) {
+    return quant_type == BNB_NF4 ? formats::nf4::kCodeBits : formats::fp4::kCodeBits;
   }
-  template <typename Table>
-  static BNB_INLINE Group read_some(const Table &, const uint8_t *p, int64_t count) {
-    return load_int32_some(p, count / 8);
-  }
-};
-
-// Weights as fp32, one of each 32-bit lane per step.
-struct NibbleFloatLookup : NibbleLoad {
-  static constexpr int kSteps = 8, kLanesPerStep = kLanes;
-  using Activation = F32;
-  using Table = NibbleFloats;
-  static BNB_INLINE Table table(bnb_quant_type quant_type) { return make_nibble_floats(codebook_of(quant_type)); }
-  static constexpr int element(int step, int lane) { return 8 * lane + (step ^ 1); }
-  template <int kStep>
-  static BNB_INLINE Floats weights(const Table &table, Ints group) {
-    return look_up<kStep>(table, group);
-  }
-  static BNB_INLINE Floats dot(Floats weights, const char *p, Floats sums) { return fma(weights, load<F32>(p), sums); }
+  static BNB_INLINE float share(bnb_quant_type quant_type) { return quant_type == BNB_FP4 ? 0.75f : 1.0f; }
 };
 
 #if defined(BNB_HAS_BF16_PRODUCTS)
-// As bf16, two of each 32-bit lane per step. Three quarters of FP4's values are bf16 numbers, which the values are not.
-struct NibblePairLookup : NibbleLoad {
-  static constexpr int kSteps = 4, kLanesPerStep = 2 * kLanes;
-  static constexpr bool kFactor = true;
-  using Activation = BF16;
-  struct Table {
-    NibblePairs pairs;
-    float factor;
-  };
-  static BNB_INLINE Table table(bnb_quant_type quant_type) {
-    const float share = quant_type == BNB_FP4 ? 0.75f : 1.0f;
-    return {make_nibble_pairs(codebook_of(quant_type), share), 1.0f / share};
-  }
-  static constexpr int element(int step, int lane) { return 4 * lane + (step ^ 1); }
-  template <int kStep>
-  static BNB_INLINE Pairs weights(const Table &table, Ints group) {
-    return look_up<kStep>(table.pairs, group);
-  }
-  static BNB_INLINE Floats dot(Pairs weights, const char *p, Floats sums) { return dot_pairs(weights, p, sums); }
-};
-
 // As rows of tiles, each codebook * scale rounded once.
 struct NibbleTiles {
   static constexpr int64_t kGroup = NibbleLoad::kGroup, kGroupTiles = 4;
   using Table = Floats;
-  static BNB_INLINE Table table(const GemmArgs &args) { return load<F32>(codebook_of(args.quant_type)); }
+  static BNB_INLINE Table table(const GemmArgs &args) { return load<F32>(Nf4AndFp4Codes::codebook(args.quant_type)); }
 
   static BNB_INLINE bool fits(const GemmArgs &args) {
     return args.k % args.blocksize == 0 && args.blocksize % 32 == 0 &&
            (args.blocksize % kGroup == 0 || kGroup % args.blocksize == 0);
   }
-  static BNB_INLINE bool scales_wait(const GemmArgs &) { return false; }
+  static BNB_INLINE Waiting waiting(const GemmArgs &) { return Waiting::kNothing; }
+  static BNB_INLINE bool exact(const GemmArgs &) { return false; }
 
   template <int kParts>
   static BNB_INLINE void decode_row(const GemmArgs &args, const Table &codebook, const Blocks &blocks, int64_t row, int64_t k0,
@@ -107,11 +62,12 @@ struct NibbleTiles {
 #endif
 
 struct Weights4bit {
-  using FloatLookup = NibbleFloatLookup;
+  using FloatLookup = NibbleFloatLookup<Nf4AndFp4Codes>;
+  static constexpr bool kPieces = true;
 
   static BNB_INLINE void decode_pieces(const GemmArgs &args, int64_t row, int64_t k0, int64_t k1, float *out) {
     constexpr int64_t kCount = NibbleTable<F32>::kCount;
-    const uint32_t *codebook = codebook_of(args.quant_type);
+    const uint32_t *codebook = Nf4AndFp4Codes::codebook(args.quant_type);
     int64_t i = row * args.k + k0;
     const int64_t end = row * args.k + k1;
     while (i < end) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// FP8 weights for the methods of products: their look-ups, and how they are decoded for tiles. All values of E4M3FN and E5M2 are
-// values of bf16, too.
+// FP8 weights, those of MXFP8 among them, for the methods of products: their look-ups, and how they are decoded for tiles. All values
+// of E4M3FN and E5M2 are values of bf16, too, and so are they times a power of two, which the scales of MX are.
 #ifndef BNB_CPU_KERNELS_WEIGHTS_FP8_H_
 #define BNB_CPU_KERNELS_WEIGHTS_FP8_H_
 
@@ -69,7 +69,7 @@ struct BytePairLookup : ByteLoad {
 };
 
 // As rows of tiles. A scale of the whole row waits for the sums, and weights are exact; otherwise each code * scale is
-// rounded once.
+// rounded once, or exact with scales of MX.
 struct ByteTiles {
   static constexpr int64_t kGroup = ByteLoad::kGroup, kGroupTiles = 2;
   struct Table {
@@ -81,17 +81,24 @@ struct ByteTiles {
   }
 
   static BNB_INLINE bool fits(const GemmArgs &args) { return rows_are_blocks<BytePairLookup>(args); }
-  static BNB_INLINE bool scales_wait(const GemmArgs &args) { return args.blocksize == args.k; }
+  static BNB_INLINE Waiting waiting(const GemmArgs &args) {
+    return args.blocksize == args.k ? Waiting::kRowScales : Waiting::kNothing;
+  }
+  static BNB_INLINE bool exact(const GemmArgs &args) {
+    return waiting(args) == Waiting::kRowScales || args.scales.kind == ScaleKind::kE8M0;
+  }
 
   template <int kParts>
   static BNB_INLINE void decode_row(const GemmArgs &args, const Table &table, const Blocks &blocks, int64_t row, int64_t k0,
                                     int64_t k1, int64_t ahead, char *to, int64_t part_stride) {
-    const char *scales = static_cast<const char *>(args.scales.absmax) + (row * blocks.per_row + blocks.first) * 4;
-    const bool wait = scales_wait(args);
+    const int64_t first = row * blocks.per_row + blocks.first;
+    const bool wait = waiting(args) == Waiting::kRowScales;
+    float buffer[kScalesAtOnce];
+    const char *scales = wait ? nullptr : scales_of(args.scales, first, blocks.count, buffer);
     const int64_t per_load = blocks_share_loads<BytePairLookup>(args) ? kGroup / args.blocksize : 0;
     const uint8_t *w = args.b + row * args.k + k0;
     int64_t left_in_block = blocks.left_in_first;
-    if (!wait) prefetch(scales + ahead / args.blocksize * 4);
+    if (!wait) prefetch_scales(args.scales, first + ahead / args.blocksize);
     for (int64_t k = k0; k < k1; k += kGroup, w += kGroup, to += kGroupTiles * kTileBytes) {
       prefetch(w + ahead);
       const int64_t left = k1 - k;
@@ -159,6 +166,7 @@ struct ByteFloatLookup {
 
 struct WeightsFp8 {
   using FloatLookup = ByteFloatLookup;
+  static constexpr bool kPieces = true;
 
   static BNB_INLINE void decode_pieces(const GemmArgs &args, int64_t row, int64_t k0, int64_t k1, float *out) {
     using Lookup = ByteFloatLookup;

@@ -122,18 +122,20 @@ BNB_INLINE void scale_nibbles(Floats codebook, const float (&scales)[4], __m512i
   }
 }
 
+// The same of pairs, lane i of `scale` for pair i.
+template <int kParts>
+BNB_INLINE void scale_pairs(Pairs weights, Floats scale, char *out, char *low_out) {
+  const BF16Parts scaled = join_pairs(mul(first_of(weights), scale), mul(second_of(weights), scale));
+  _mm512_storeu_si512(out, scaled.high);
+  if (kParts == 2) _mm512_storeu_si512(low_out, scaled.low);
+}
+
 // The same of 64 codes of 8 bits, lane i of `scale` for codes 4i .. 4i + 3.
 template <int kParts>
 BNB_INLINE void scale_bytes(const BytePairs &table, Floats scale, __m512i codes, char *out, int64_t stride, int64_t part_stride) {
   const TwoPairs weights = look_up(table, codes);
-  const auto scaled = [&](Pairs x) { return join_pairs(mul(first_of(x), scale), mul(second_of(x), scale)); };
-  const BF16Parts even = scaled(weights.even), odd = scaled(weights.odd);
-  _mm512_storeu_si512(out, even.high);
-  _mm512_storeu_si512(out + stride, odd.high);
-  if (kParts == 2) {
-    _mm512_storeu_si512(out + part_stride, even.low);
-    _mm512_storeu_si512(out + part_stride + stride, odd.low);
-  }
+  scale_pairs<kParts>(weights.even, scale, out, out + part_stride);
+  scale_pairs<kParts>(weights.odd, scale, out + stride, out + part_stride + stride);
 }
 
 // 32 activations from p, the first `count` of them, as bf16 parts. fp16 has 11 bits: two parts are all of it. An infinity has no

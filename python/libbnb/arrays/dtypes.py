@@ -43,6 +43,9 @@ NAMES: dict[tuple[int, int], str] = {number: name for name, number in DTYPES.ite
 
 # name -> the word of a View with one dimension (two dimensions: see matrix_word)
 WORDS: dict[str, int] = {name: dtype_word(1, code, bits) for name, (code, bits) in DTYPES.items()}
+WORDS["float4_e2m1fn_x2"] = dtype_word(
+    1, 17, 4, 2
+)  # two to an item of one byte: PyTorch's, which NumPy has nothing like
 
 _ONE_TO_TWO = dtype_word(2, 0, 0) - dtype_word(1, 0, 0)
 

@@ -14,6 +14,7 @@ from libbnb.autograd import (  # noqa: F401  (they define the operators)
     _ops_blockwise,  # pyright: ignore[reportUnusedImport]
     _ops_fp8,  # pyright: ignore[reportUnusedImport]
     _ops_int8,  # pyright: ignore[reportUnusedImport]
+    _ops_mx,  # pyright: ignore[reportUnusedImport]
     _ops_ternary,  # pyright: ignore[reportUnusedImport]
 )
 from libbnb.autograd._functions import (

@@ -13,6 +13,7 @@ from libbnb.autograd._library import eager, require_factors
 from libbnb.autograd._ops_4bit import bias_gradient, gemm_4bit_with_gradients
 from libbnb.autograd._ops_fp8 import gemm_fp8_with_gradients
 from libbnb.autograd._ops_int8 import input_gradient_int8, linear_int8_with_gradients
+from libbnb.autograd._ops_mx import gemm_mx_with_gradients
 from libbnb.autograd._traced import finish, scales_of
 from libbnb.functional import matmul, matmul_4bit
 from libbnb.functional._torch import compiling
@@ -238,3 +239,21 @@ def matmul_fp8_by_operator(
     """`libbnb.matmul_fp8` as an operator of PyTorch: with gradients, and visible to torch.compile."""
     multiply = gemm_fp8_with_gradients if eager(A, bias) else torch.ops.libbnb.gemm_fp8
     return finish(multiply(A, B, scale, bias, blocksize, quant_type), out)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# MX and NVFP4
+
+
+def gemm_mx_by_operator(
+    A: Tensor,
+    B: Tensor,
+    scale: Tensor,
+    tensor_scale: Tensor | None = None,
+    quant_type: str = "mxfp4",
+    bias: Tensor | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """`libbnb.gemm_mx` as an operator of PyTorch: with gradients, and visible to torch.compile."""
+    multiply = gemm_mx_with_gradients if eager(A, bias) else torch.ops.libbnb.gemm_mx
+    return finish(multiply(A, B, scale, tensor_scale, quant_type, bias), out)

@@ -10,7 +10,7 @@ import torch
 
 from libbnb._errors import InvalidArgument
 from libbnb.autograd._library import require, require_out
-from libbnb.functional._checks import FP8, TERNARY
+from libbnb.functional._checks import FP8, MX, TERNARY
 from libbnb.functional.blockwise import NESTED_BLOCKSIZE
 from libbnb.functional.fourbit import DEFAULT_BLOCKSIZE
 from libbnb.quant_state import QuantState
@@ -191,6 +191,37 @@ def dequantize_ternary(
     if out is not None:
         shape, dtype = out.shape, out.dtype
     return finish(_ops.dequantize_ternary(A, scale, blocksize, quant_type, shape, torch_dtype(dtype)), out)
+
+
+def quantize_mx(
+    A: Tensor,
+    quant_type: str = MX[0],
+    scale_rule: str = "floor",
+    out: Tensor | None = None,
+    scale: Tensor | None = None,
+    tensor_scale: Tensor | bool = True,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """`libbnb.quantize_mx`."""
+    wanted = tensor_scale is not False and quant_type == "nvfp4"
+    codes, scales, of_tensor = _ops.quantize_mx(A, quant_type, scale_rule, wanted)
+    if isinstance(tensor_scale, Tensor):
+        require(wanted, lambda: f"tensor_scale is a tensor, but quant_type is {quant_type!r}: only 'nvfp4' has one")
+        of_tensor = finish(of_tensor, tensor_scale)
+    codes, scales = (new if old is None else new.view(old.dtype) for new, old in ((codes, out), (scales, scale)))
+    return finish(codes, out), finish(scales, scale), of_tensor if wanted else None
+
+
+def dequantize_mx(
+    A: Tensor,
+    scale: Tensor,
+    tensor_scale: Tensor | None = None,
+    quant_type: str = MX[0],
+    dtype: Any = "float32",
+    out: Tensor | None = None,
+) -> Tensor:
+    """`libbnb.dequantize_mx`."""
+    dtype = torch_dtype(dtype) if out is None else out.dtype
+    return finish(_ops.dequantize_mx(A, scale, tensor_scale, quant_type, dtype), out)
 
 
 def int8_vectorwise_quant(A: Tensor, threshold: float = 0.0) -> tuple[Tensor, Tensor, Tensor | None]:

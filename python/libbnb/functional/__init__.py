@@ -35,6 +35,8 @@ from libbnb.functional.int8_products import (
     linear_int8,
     matmul,
 )
+from libbnb.functional.mx import dequantize_mx, quantize_mx
+from libbnb.functional.mx_products import gemm_mx
 from libbnb.functional.optimizer import gradient_norm, optimizer_update_8bit_blockwise, optimizer_update_32bit
 from libbnb.functional.sparse import COOSparseTensor, coo_zeros, spmm_coo, spmm_coo_very_sparse
 from libbnb.functional.ternary import dequantize_ternary, quantize_ternary
@@ -55,8 +57,10 @@ __all__ = [
     "dequantize_blockwise",
     "dequantize_fp4",
     "dequantize_fp8",
+    "dequantize_mx",
     "dequantize_nf4",
     "dequantize_ternary",
+    "gemm_mx",
     "gemv_4bit",
     "get_4bit_type",
     "gradient_norm",
@@ -78,6 +82,7 @@ __all__ = [
     "quantize_blockwise",
     "quantize_fp4",
     "quantize_fp8",
+    "quantize_mx",
     "quantize_nf4",
     "quantize_ternary",
     "spmm_coo",

@@ -14,6 +14,7 @@ _LIMIT = 2**63
 FOUR_BIT = ("fp4", "nf4")
 FP8 = ("fp8_e4m3fn", "fp8_e5m2")
 TERNARY = ("ternary", "tq1_0", "tq2_0")
+MX = ("mxfp4", "mxfp8_e4m3fn", "mxfp8_e5m2", "nvfp4")
 
 
 def block_length(blocksize: Any, name: str = "blocksize") -> int:
