@@ -55,7 +55,7 @@ def test_every_library(kind: Kind, shape: tuple[int, ...], quant_type: str) -> N
 @given(
     m=st.integers(0, 40),
     n=st.integers(1, 40),
-    blocks=st.integers(0, 12),
+    blocks=st.integers(1, 12),
     dtype=st.sampled_from(FLOATS),
     quant_type=st.sampled_from(FORMATS),
     two_level=st.booleans(),
@@ -69,6 +69,13 @@ def test_any_shape(m: int, n: int, blocks: int, dtype: Any, quant_type: str, two
     out = libbnb.gemm_mx(a, *factors, quant_type, b)
     assert out.shape == (m, n) and out.dtype == dtype
     assert_product(out, a, weights, b, largest, weights_are_exact=True)
+
+
+def test_rows_without_elements() -> None:
+    factors, _, _ = quantized(7, 0, "nvfp4")
+    bias = rows(7, np.float32)
+    out = libbnb.gemm_mx(np.ones((3, 0), np.float32), *factors, "nvfp4", bias)
+    np.testing.assert_array_equal(out, np.broadcast_to(bias, (3, 7)))
 
 
 def test_a_float8_dtype_says_the_format_itself() -> None:

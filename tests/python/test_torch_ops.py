@@ -18,7 +18,7 @@ pytest.importorskip("libbnb.autograd")  # defines the operators
 ops = torch.ops.libbnb
 F = libbnb.functional
 N, K = 24, 64
-FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
+FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu)
 
 
 def weights(dtype: Any = torch.float32) -> Any:
@@ -135,7 +135,24 @@ def of_ternary() -> dict[str, tuple[Any, tuple[Any, ...]]]:
     }
 
 
-MAKERS: tuple[Callable[[], dict[str, tuple[Any, tuple[Any, ...]]]], ...] = (of_4bit, of_8bit, of_fp8, of_ternary)
+def of_mx() -> dict[str, tuple[Any, tuple[Any, ...]]]:
+    fours, fives = F.quantize_mx(rows(N, 96)), F.quantize_mx(rows(N, 96), "mxfp8_e5m2", "rceil")
+    nvfp4 = F.quantize_mx(rows(N, 96), "nvfp4")
+    return {
+        "quantize_mx": (ops.quantize_mx, (rows(5, 64),)),
+        "quantize_mx bytes": (ops.quantize_mx, (rows(2, 3, 64, dtype=torch.bfloat16), "mxfp8_e4m3fn", "even")),
+        "quantize_mx nvfp4": (ops.quantize_mx, (rows(5, 48), "nvfp4")),
+        "quantize_mx one level": (ops.quantize_mx, (rows(48), "nvfp4", "floor", False)),
+        "dequantize_mx": (ops.dequantize_mx, (fours[0], fours[1])),
+        "dequantize_mx dtype": (ops.dequantize_mx, (fives[0], fives[1], None, "mxfp4", torch.float16)),
+        "dequantize_mx nvfp4": (ops.dequantize_mx, (*nvfp4, "nvfp4", torch.bfloat16)),
+        "gemm_mx": (ops.gemm_mx, (rows(3, 96), fours[0], fours[1])),
+        "gemm_mx bytes": (ops.gemm_mx, (rows(3, 96, dtype=torch.bfloat16), fives[0], fives[1], None, "mxfp8_e5m2")),
+        "gemm_mx gradients": (ops.gemm_mx, (rows(2, 3, 96, grad=True), *nvfp4, "nvfp4", rows(N, grad=True))),
+    }
+
+
+MAKERS: tuple[Callable[[], dict[str, tuple[Any, tuple[Any, ...]]]], ...] = (of_4bit, of_8bit, of_fp8, of_ternary, of_mx)
 SAMPLES = {name: sample for make in MAKERS for name, sample in make().items()}
 
 
@@ -204,6 +221,13 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "fp8": lambda A: F.dequantize_fp8(*F.quantize_fp8(A)),
     "fp8 blocks": lambda A: F.dequantize_fp8(*F.quantize_fp8(A, blocksize=32, quant_type="fp8_e5m2"), blocksize=32),
     "int8": int8_chain,
+    "mx": lambda A: F.dequantize_mx(*F.quantize_mx(A, scale_rule="even")),
+    "mx out": lambda A: F.quantize_mx(
+        A, "mxfp8_e4m3fn", out=torch.empty(A.shape, dtype=torch.uint8), scale=torch.empty((5, 2), dtype=torch.uint8)
+    ),
+    "nvfp4 out": lambda A: F.dequantize_mx(
+        *F.quantize_mx(A, "nvfp4", tensor_scale=torch.empty(1)), "nvfp4", out=torch.empty(A.shape, dtype=torch.float16)
+    ),
     "ternary": lambda A: F.dequantize_ternary(*F.quantize_ternary(A)),
     "ternary out": lambda A: F.dequantize_ternary(*F.quantize_ternary(A, 10), 10, out=torch.empty(A.shape)),
     "ternary tq": lambda A: F.dequantize_ternary(
