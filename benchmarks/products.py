@@ -75,6 +75,15 @@ def products_fp8(case: Case) -> tuple[list[Call], int]:
     return [lambda c=c: bnb.matmul_fp8(x, c, scale, out=out) for c in copies], codes.nbytes + scale.nbytes
 
 
+def products_mx(case: Case) -> tuple[list[Call], int]:
+    quant_type = "mxfp8_e4m3fn" if case.name == "mxfp8" else case.name
+    codes, scale, tensor_scale = bnb.quantize_mx(torch.randn(case.n, case.k), quant_type)
+    x, out = case.activations(), torch.empty(case.m, case.n, dtype=DTYPES[case.dtype])
+    copies = [codes.clone() for _ in range(rotations(codes.nbytes))]
+    calls = [lambda c=c: bnb.gemm_mx(x, c, scale, tensor_scale, quant_type, out=out) for c in copies]
+    return calls, codes.nbytes + scale.nbytes
+
+
 def products_int8(case: Case) -> tuple[list[Call], int]:
     a = torch.randint(-127, 128, (case.m, case.k), dtype=torch.int8)
     b = torch.randint(-127, 128, (case.n, case.k), dtype=torch.int8)
@@ -95,6 +104,9 @@ FORMATS: dict[str, tuple[Callable[[Case], tuple[list[Call], int]], tuple[str, ..
     "nf4": (products_4bit, ("bf16", "fp16", "fp32")),
     "fp4": (products_4bit, ("bf16",)),
     "fp8": (products_fp8, ("bf16",)),
+    "mxfp4": (products_mx, ("bf16",)),
+    "mxfp8": (products_mx, ("bf16",)),
+    "nvfp4": (products_mx, ("bf16",)),
     "int8": (products_int8, ("int8",)),
     "Linear8bitLt": (layers_int8, ("bf16",)),
     "Linear8bitLt, eval": (layers_int8, ("bf16",)),

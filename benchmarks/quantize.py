@@ -4,7 +4,7 @@
     python benchmarks/quantize.py [--elements 16777216] [--seconds 1.0]
 
 Writes benchmarks/results/quantize.json. "fraction of copy" is (bytes read + bytes written) / time / copy bandwidth of
-the same run. A ternary scale for a whole tensor takes two reads of it, which count once.
+the same run. A scale for a whole tensor (ternary, NVFP4) takes two reads of it, which count once.
 """
 
 from __future__ import annotations
@@ -101,6 +101,50 @@ def quantize_fp8(n: int, dtype: torch.dtype) -> tuple[list[Call], list[Call], in
     return [lambda x=x: libbnb.quantize_fp8(x) for x in inputs], [lambda x=x: with_torch(x) for x in inputs], moved
 
 
+def torchao_mx() -> Any:
+    """torchao's quantizers, or None where they cannot be imported."""
+    try:
+        from torchao.prototype.mx_formats import mx_tensor, nvfp4_tensor
+    except ImportError:
+        return None
+    return mx_tensor, nvfp4_tensor
+
+
+def quantize_mx(n: int, dtype: torch.dtype, quant_type: str) -> tuple[list[Call], list[Call], int]:
+    base = torch.randn(n).to(dtype).view(-1, 4096)
+    codes, scale, tensor_scale = libbnb.quantize_mx(base, quant_type)
+    moved = base.nbytes + codes.nbytes + scale.nbytes  # a tensor scale takes two reads, which count once
+    inputs = [t.view(-1, 4096) for t in tensors(n, dtype, rotations(moved))]
+    outs = [(torch.empty_like(codes), torch.empty_like(scale)) for _ in inputs]
+    of_tensor: Any = True if tensor_scale is None else tensor_scale
+    ours = [
+        lambda x=x, c=c, s=s: libbnb.quantize_mx(x, quant_type, out=c, scale=s, tensor_scale=of_tensor)
+        for x, (c, s) in zip(inputs, outs, strict=True)
+    ]
+    theirs: list[Call] = []
+    if (peer_modules := torchao_mx()) and dtype != torch.float16:  # which it does not take
+        mx, nvfp4 = peer_modules
+        element = torch.float4_e2m1fn_x2 if quant_type == "mxfp4" else torch.float8_e4m3fn
+        for x in inputs[:2]:
+            if quant_type == "nvfp4":
+                theirs.append(lambda x=x: nvfp4.nvfp4_quantize(x, 16, nvfp4.per_tensor_amax_to_scale(x.abs().max())))
+            else:
+                theirs.append(lambda x=x: mx.to_mx(x, element, 32))
+    return ours, theirs, moved
+
+
+def dequantize_mx(n: int, dtype: torch.dtype, quant_type: str) -> tuple[list[Call], list[Call], int]:
+    codes, scale, tensor_scale = libbnb.quantize_mx(torch.randn(n // 4096, 4096), quant_type)
+    moved = n * dtype.itemsize + codes.nbytes + scale.nbytes
+    inputs = [codes.clone() for _ in range(rotations(moved))]
+    outs = [torch.zeros(n // 4096, 4096, dtype=dtype) for _ in inputs]
+    ours = [
+        lambda c=c, o=o: libbnb.dequantize_mx(c, scale, tensor_scale, quant_type, out=o)
+        for c, o in zip(inputs, outs, strict=True)
+    ]
+    return ours, [], moved
+
+
 def quantize_ternary(
     n: int, dtype: torch.dtype, blocksize: int | None, quant_type: str = "ternary"
 ) -> tuple[list[Call], list[Call], int]:
@@ -140,6 +184,12 @@ OPERATIONS: dict[str, Callable[..., tuple[list[Call], list[Call], int]]] = {
     "dequantize_blockwise": dequantize_blockwise,
     "int8_vectorwise_quant": int8_vectorwise_quant,
     "quantize_fp8 (peer: torch)": quantize_fp8,
+    "quantize_mx mxfp4": lambda n, dtype: quantize_mx(n, dtype, "mxfp4"),
+    "quantize_mx mxfp8": lambda n, dtype: quantize_mx(n, dtype, "mxfp8_e4m3fn"),
+    "quantize_mx nvfp4": lambda n, dtype: quantize_mx(n, dtype, "nvfp4"),
+    "dequantize_mx mxfp4": lambda n, dtype: dequantize_mx(n, dtype, "mxfp4"),
+    "dequantize_mx mxfp8": lambda n, dtype: dequantize_mx(n, dtype, "mxfp8_e4m3fn"),
+    "dequantize_mx nvfp4": lambda n, dtype: dequantize_mx(n, dtype, "nvfp4"),
     "quantize_ternary per tensor": lambda n, dtype: quantize_ternary(n, dtype, None),
     "quantize_ternary group 64": lambda n, dtype: quantize_ternary(n, dtype, 64),
     "quantize_ternary group 128": lambda n, dtype: quantize_ternary(n, dtype, 128),

@@ -43,8 +43,15 @@ def times(row: dict[str, Any], peer: str) -> str:
     return f"{row[key]:.1f}x" if row[key] >= 5 else f"{row[key]:.2f}x"
 
 
-def quantize(document: dict[str, Any], ternary: bool = False) -> str:
-    chosen = [row for row in document["rows"] if ("ternary" in row["operation"]) == ternary]
+# What has a table of its own: the part of an operation's name that says so -> whom it is compared with.
+FAMILIES = {"ternary": "ggml", "_mx": "torchao"}
+
+
+def quantize(document: dict[str, Any], family: str = "") -> str:
+    def family_of(operation: str) -> str:
+        return next((name for name in FAMILIES if name in operation), "")
+
+    chosen = [row for row in document["rows"] if family_of(row["operation"]) == family]
     if not chosen:
         return "Not measured yet."
     rows = [
@@ -57,7 +64,7 @@ def quantize(document: dict[str, Any], ternary: bool = False) -> str:
         ]
         for row in chosen
     ]
-    peer = "ggml" if ternary else "bitsandbytes"
+    peer = FAMILIES.get(family, "bitsandbytes")
     header = ["operation", "dtype", "billion elements/s", f"against {peer}", "of copy bandwidth"]
     return f"{table(header, rows)}\n\n{document['rows'][0]['elements']:,} elements. {machine_line(document)}"
 
@@ -236,7 +243,8 @@ def minilm(document: dict[str, Any]) -> str:
 # name of the marked place -> (result file, what makes the text)
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "quantize": ("quantize", quantize),
-    "quantize-ternary": ("quantize", lambda document: quantize(document, ternary=True)),
+    "quantize-ternary": ("quantize", lambda document: quantize(document, "ternary")),
+    "quantize-mx": ("quantize", lambda document: quantize(document, "_mx")),
     "overhead": ("quantize", overhead),
     "quantize-memory": ("quantize_memory", quantize_memory),
     "optimizers": ("optimizers", optimizers),
