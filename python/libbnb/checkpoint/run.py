@@ -234,7 +234,7 @@ def _lead(run: _Run, team: Team, progress: Progress, stem: str) -> list[str]:
             run.work(partial, parts[0], told)
             partial.sync()
             for rank in range(1, team.size):
-                team.wait_for(f"share {rank}")
+                team.did(rank, *team.wait_for(f"share {rank}"))
             _complete(run.plan, partial, run.shards, stem)
         except BaseException as error:
             team.fail(error)  # before anything is closed, which may take a while
@@ -264,7 +264,7 @@ def _follow(run: _Run, team: Team) -> list[str]:
         except BaseException as error:
             team.fail(error)
             raise
-    team.tell(f"share {team.rank}")
+    team.tell(f"share {team.rank}", team.worked)
     team.wait_for("complete")
     return []
 

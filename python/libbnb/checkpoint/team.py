@@ -82,7 +82,7 @@ class Team:
         self._watching = threading.Thread(target=self._watch, name="libbnb team", daemon=True)
         self._stop = threading.Event()
         self._progress: Progress = Silent()
-        self._worked = (0, 0)  # bytes and elements that this process has done
+        self._worked = (0, 0)
         self._beats: dict[int, str] = {}
         self._heard: dict[int, float] = {}  # when the beat of a process changed last
         self._told: dict[int, tuple[int, int]] = {}  # what the progress has been told of others
@@ -177,10 +177,19 @@ class Team:
             raise TeamError(self._trouble)
         for rank, beat in list(self._beats.items()):
             nbytes, elements = map(int, beat.split()[1:])
-            before = self._told.get(rank, (0, 0))
-            if (nbytes, elements) != before:
-                self._told[rank] = (nbytes, elements)
-                self._progress.advance(f"(process {rank})", nbytes - before[0], elements - before[1])
+            self.did(rank, nbytes, elements)
+
+    @property
+    def worked(self) -> tuple[int, int]:
+        """Bytes and elements that this process has done."""
+        return self._worked
+
+    def did(self, rank: int, nbytes: int, elements: int) -> None:
+        """Tell the progress what another process has done until now."""
+        before = self._told.get(rank, (0, 0))
+        if nbytes > before[0] or elements > before[1]:
+            self._told[rank] = (nbytes, elements)
+            self._progress.advance(f"(process {rank})", nbytes - before[0], elements - before[1])
 
     # As a Progress: it counts for the others, and is the place where a process at work notices their failures.
 
