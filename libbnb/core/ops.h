@@ -233,6 +233,36 @@ struct LinearInt8Args {
   int64_t out_stride;
 };
 
+// A product of int8 activations with ternary weights.
+struct GemmTernaryArgs {
+  const int8_t *a;            // [m, k], row i starts at i * a_stride
+  int64_t m, n, k, a_stride;  // sums of k products fit in int32
+  const uint8_t *b;           // codes of [n, k], without gaps between rows
+  bnb_quant_type quant_type;
+  const void *scale;          // fp32, one for each block; NULL for TQ types, whose blocks carry theirs
+  int64_t block;              // weights of a row that share a scale: k, or less that divides it (1 if there are none)
+  int64_t rows_per_scale;     // 1, or more if block is k
+  DType dtype;                // of out: a float dtype
+  const void *row_stats;      // fp32 [m], or [1] if they are the same for all rows
+  bool same_row_stats;
+  DType bias_dtype;           // a float dtype
+  const void *bias;           // [n] or NULL
+  void *out;                  // [m, n], row i starts at element i * out_stride
+  int64_t out_stride;
+
+  // Blocks of a row: with one (or none) the sums of a row are integers, with more they are weighted sums of such.
+  BNB_INLINE int64_t blocks() const { return k / block; }
+  BNB_INLINE float row_stat(int64_t row) const { return load<float>(row_stats, same_row_stats ? 0 : row); }
+};
+
+struct LinearTernaryArgs {
+  DType dtype;                // of a and out: a float dtype
+  const void *a;              // [m, k], row i starts at element i * a_stride
+  int64_t a_stride;
+  bool per_tensor;            // how a is quantized
+  GemmTernaryArgs product;    // but for the int8 activations and row_stats
+};
+
 struct GemmCooArgs {
   const void *rowidx, *colidx;  // int32 [nnz]
   DType value_dtype;            // a float dtype or int8

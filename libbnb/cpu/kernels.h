@@ -50,11 +50,16 @@ struct OptimizerKernelArgs : OptimizerTensor {
   double *sums;                        // measuring: of the squared directions, one per section
 };
 
-struct GemmKernelArgs : GemmArgs {
+// What the kernels of a product get.
+template <typename Args>
+struct ProductArgs : Args {
   int64_t unit_columns;  // of out, from the plan
-  char *packed;   // the activations as the method packs them, once per call
-  char *scratch;  // memory of this thread's own
+  char *packed;          // the activations as the method packs them, once per call
+  char *scratch;         // memory of this thread's own
 };
+using GemmKernelArgs = ProductArgs<GemmArgs>;
+using GemmInt8KernelArgs = ProductArgs<GemmInt8Args>;
+using GemmTernaryKernelArgs = ProductArgs<GemmTernaryArgs>;
 
 // How a method goes about a product, of whatever weights.
 struct ProductPlan {
@@ -65,26 +70,17 @@ struct ProductPlan {
 };
 
 // One way to multiply. A table lists its methods in the order of preference, with a last one that fits everything, and {}.
-struct GemmMethod {
+template <typename Args>
+struct ProductMethod {
   const char *name;
-  bool (*fits)(const GemmArgs &);
-  ProductPlan (*plan)(const GemmArgs &, int threads);
-  void (*pack)(const GemmKernelArgs &, int64_t begin, int64_t end);  // NULL: nothing to pack
-  void (*multiply)(const GemmKernelArgs &, int64_t begin, int64_t end);
+  bool (*fits)(const Args &);
+  ProductPlan (*plan)(const Args &, int threads);
+  void (*pack)(const ProductArgs<Args> &, int64_t begin, int64_t end);
+  void (*multiply)(const ProductArgs<Args> &, int64_t begin, int64_t end);
 };
-
-struct GemmInt8KernelArgs : GemmInt8Args {
-  int64_t unit_columns;
-  char *packed, *scratch;
-};
-
-struct GemmInt8Method {
-  const char *name;
-  bool (*fits)(const GemmInt8Args &);
-  ProductPlan (*plan)(const GemmInt8Args &, int threads);
-  void (*pack)(const GemmInt8KernelArgs &, int64_t begin, int64_t end);
-  void (*multiply)(const GemmInt8KernelArgs &, int64_t begin, int64_t end);
-};
+using GemmMethod = ProductMethod<GemmArgs>;
+using GemmInt8Method = ProductMethod<GemmInt8Args>;
+using GemmTernaryMethod = ProductMethod<GemmTernaryArgs>;
 
 // A sparse product, the values of each row of S one behind the other.
 struct GemmCooKernelArgs : GemmCooArgs {

@@ -24,9 +24,9 @@ bool is_few_int8(const GemmInt8Args &args) { return args.m <= kInt8FewRows; }
 const GemmInt8Method kGemmInt8Methods[] = {
     {"few rows, bytes", is_few_int8, plan_int8_few, pack_int8_few, multiply_int8_few},
 #if defined(BNB_HAS_TILES)
-    {"tiles, bytes", is_any_int8, plan_byte_tiles, pack_byte_tiles, multiply_byte_tile_panels},
+    byte_tile_panels<Int8Weights>("tiles, bytes", is_any_int8),
 #else
-    {"panels, bytes", is_any_int8, plan_int8_panel, pack_int8_panel, multiply_int8_panel},
+    int8_panels<Int8Weights>("panels, bytes", is_any_int8),
 #endif
     {},
 };

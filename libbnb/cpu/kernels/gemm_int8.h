@@ -1,8 +1,21 @@
 // SPDX-License-Identifier: MIT
-// What the methods of the int8 product share: dot products of bytes, outlier columns, and sums on their way out.
+// What the methods of products of int8 activations share: dot products of bytes, and sums on their way out. Sums are exact in int32,
+// or modulo 2^32 where a correction comes last.
 //
-// Sums are exact in int32, or modulo 2^32 where a correction comes last. From there on the arithmetic is that of
-// dequantize_int8_mm, in its order: EXACT. Outlier columns are added behind it, in fp32: SUM.
+// Methods know weights by classes (weights_int8.h, weights_ternary.h):
+//   Args                          what a product of such weights gets; below, args are ProductArgs<Args>
+//   block(args)                   elements of K, from 0 on, whose products are summed as integers: K, or less that divides it
+//   kScalesBlocks                 whether that may be less. The sum of a block is then multiplied with scale(args, n, block), and
+//                                 added to those of other blocks in fp32
+//   row(args, n, k0, k1, buffer)  elements [k0, k1) of row n as int8: where they are, or in the buffer. k0 is a multiple of
+//                                 kRowStretch, and k1 - k0 at most kInt8Stretch
+//   address(args, n, k), row_bytes(args)    where element k of row n is, or would be; from there to that of the next row
+//   kSmall                        whether a stretch of a row is but a line or two of memory
+//   front_bytes(args), pack_front(args, group)    what the weights need of activations beside their codes, in front of what a method
+//                                 packs of kLanes rows
+//   load_columns(args, n0, count, buffer, index), write_rows(args, columns, m0, rows, sums)
+//                                 what kLanes columns of out need beside sums, the index-th of those that share a buffer; and these sums' way to out. m0 begins a group
+//   run_columns(args), buffer_bytes(args)         columns whose rows are written together, and the buffer that they want
 #ifndef BNB_CPU_KERNELS_GEMM_INT8_H_
 #define BNB_CPU_KERNELS_GEMM_INT8_H_
 
@@ -35,51 +48,56 @@ struct Dot {
 };
 #endif
 constexpr int64_t kDotElements = Dot::kDepth * kLanes;  // in a vector
+constexpr int64_t kInt8Stretch = 128 * Dot::kDepth;     // of K, that panels hold at a time: a multiple of kDotElements and of
+constexpr int64_t kRowStretch = 256;
 
 BNB_INLINE Ints load_dot(const int8_t *p, int64_t count) {
   return count >= kDotElements ? Dot::load(p) : count > 0 ? Dot::load_some(p, count) : splat_int(0);
 }
 
-// Outlier columns of kLanes rows of activations, as fp32 [outliers][kLanes]: in front of what a method packs.
-BNB_INLINE int64_t outlier_bytes(const GemmInt8Args &args) { return ceil_div(args.m, kLanes) * args.outliers * kVectorBytes; }
+// Asks for elements [k0, k1) of row n of weights.
+template <typename Weights>
+BNB_INLINE void ask_for_row(const typename Weights::Args &args, int64_t n, int64_t k0, int64_t k1) {
+  const char *p = Weights::address(args, n, k0), *end = Weights::address(args, n, k1);
+  for (; p < end; p += kLineBytes) prefetch(p);
+}
 
-BNB_INLINE void pack_outliers(const GemmInt8KernelArgs &args, int64_t group) {
-  const int64_t first = group * kLanes, rows = smaller(kLanes, args.m - first);
-  float *to = reinterpret_cast<float *>(args.packed) + group * args.outliers * kLanes;
-  with_float(args.x_dtype, [&](auto tag) {
-    for (int64_t i = 0; i < args.outliers; ++i, to += kLanes) {
-      const int64_t column = bnb::load<int64_t>(args.outlier_cols, i);
-      for (int64_t row = 0; row < kLanes; ++row) {
-        to[row] = row < rows ? load_float<decltype(tag)>(args.x, (first + row) * args.x_stride + column) : 0.0f;
-      }
-    }
-  });
+// The parts of [k0, k1) that lie in one block of K each: body(block, from, to). At least one, which is empty if there is no K.
+template <typename Body>
+BNB_INLINE void for_each_block(int64_t block_size, int64_t k0, int64_t k1, const Body &body) {
+  int64_t k = k0;
+  do {
+    const int64_t block = k / block_size, stop = smaller(k1, (block + 1) * block_size);
+    body(block, k, stop);
+    k = stop;
+  } while (k < k1);
+}
+
+// The blocks that a stretch of K may touch.
+BNB_INLINE int64_t stretch_blocks(int64_t block_size, int64_t stretch) {
+  return stretch % block_size == 0 ? stretch / block_size : stretch / block_size + 2;
+}
+
+// The scales of the blocks of [k0, k1) in rows [n0, n0 + columns) of weights, `stride` apart from row to row; any up to the next
+// multiple of kTileRows.
+template <typename Weights>
+BNB_INLINE void copy_scales(const typename Weights::Args &args, int64_t n0, int64_t columns, int64_t block_size, int64_t k0,
+                            int64_t k1, float *to, int64_t stride) {
+  const int64_t first = k0 / block_size, last = ceil_div(k1, block_size);
+  for (int64_t n = 0; n < columns; ++n) {
+    for (int64_t block = first; block < last; ++block) to[n * stride + block - first] = Weights::scale(args, n0 + n, block);
+  }
 }
 
 // Up to kLanes columns of out, from n0 on: what their results need besides the sums.
 struct Columns {
   int64_t n0, count;
   Floats stats, bias;
-  const float *outliers;  // dequantized weights, [args.outliers][kLanes]
+  const float *outliers;  // of int8 weights: those of outlier columns, dequantized, [args.outliers][kLanes]
 };
 
-// buffer: for the outliers, if there are any.
-BNB_INLINE Columns load_columns(const GemmInt8Args &args, int64_t n0, int64_t count, float *buffer) {
-  Columns columns{n0, count, splat(0.0f), splat(0.0f), buffer};
-  if (args.dtype == DType::kI32) return columns;
-  columns.stats = load_some<F32>(static_cast<const char *>(args.col_stats) + n0 * 4, count);
-  columns.bias = load_bias(args, n0, count);
-  for (int64_t i = 0; i < args.outliers; ++i, buffer += kLanes) {
-    const int8_t *b = args.b + n0 * args.b_stride + bnb::load<int64_t>(args.outlier_cols, i);
-    float codes[kLanes] = {};
-    for (int64_t n = 0; n < count; ++n) codes[n] = float(b[n * args.b_stride]);
-    store<F32>(buffer, mul(mul(load<F32>(codes), columns.stats), splat(1.0f / 127.0f)));
-  }
-  return columns;
-}
-
-template <typename Tag>
-BNB_INLINE void store_result(const GemmInt8Args &args, const Columns &columns, int64_t m, Floats x) {
+template <typename Tag, typename Args>
+BNB_INLINE void store_result(const Args &args, const Columns &columns, int64_t m, Floats x) {
   constexpr int64_t kSize = sizeof(typename Tag::Storage);
   char *out = static_cast<char *>(args.out) + (m * args.out_stride + columns.n0) * kSize;
   if (columns.count == kLanes) {
@@ -89,65 +107,38 @@ BNB_INLINE void store_result(const GemmInt8Args &args, const Columns &columns, i
   }
 }
 
-BNB_INLINE Floats scaled(const GemmInt8Args &args, const Columns &columns, int64_t m, Floats sums) {
-  const Floats scale = mul(splat(bnb::load<float>(args.row_stats, m)), columns.stats);
-  return mul(mul(to_float(bits(sums)), scale), splat(1.0f / (127.0f * 127.0f)));
-}
-
-// The sums of `rows` <= kLanes rows of out, the first of which, m0, begins a group: lane j of sums[i] is that of row i, column j, as
-// bits of an integer.
-BNB_INLINE void write_rows(const GemmInt8KernelArgs &args, const Columns &columns, int64_t m0, int64_t rows,
-                           Floats (&sums)[kLanes]) {
-  if (args.dtype == DType::kI32) {
-    BNB_UNROLL for (int i = 0; i < kLanes; ++i) {
-      if (i < rows) store_result<F32>(args, columns, m0 + i, sums[i]);
-    }
-    return;
-  }
-  BNB_UNROLL for (int i = 0; i < kLanes; ++i) {
-    if (i < rows) sums[i] = scaled(args, columns, m0 + i, sums[i]);
-  }
-  const float *a = reinterpret_cast<const float *>(args.packed) + m0 / kLanes * args.outliers * kLanes;
-  for (int64_t j = 0; j < args.outliers; ++j, a += kLanes) {
-    const Floats weights = load<F32>(columns.outliers + j * kLanes);
-    BNB_UNROLL for (int i = 0; i < kLanes; ++i) sums[i] = fma(splat(a[i]), weights, sums[i]);
-  }
+// Adds the bias to results of `rows` <= kLanes rows of out from m0 on, rounds and stores them.
+template <typename Args>
+BNB_INLINE void store_rows(const Args &args, const Columns &columns, int64_t m0, int64_t rows, const Floats (&x)[kLanes]) {
   with_float(args.dtype, [&](auto tag) {
     BNB_UNROLL for (int i = 0; i < kLanes; ++i) {
-      if (i >= rows) continue;
-      store_result<decltype(tag)>(args, columns, m0 + i, args.bias ? add(sums[i], columns.bias) : sums[i]);
+      if (i < rows) store_result<decltype(tag)>(args, columns, m0 + i, args.bias ? add(x[i], columns.bias) : x[i]);
     }
   });
 }
 
-// Columns whose rows are written together: many, so that a row gets a run of bytes, but not more outlier weights than stay in the
-// level 2 cache.
-constexpr int64_t kMostRunGroups = 16, kOutlierWeights = 1 << 16;
-BNB_INLINE int64_t run_columns(const GemmInt8Args &args) {
-  const int64_t groups = args.outliers ? kOutlierWeights / (args.outliers * kLanes) : kMostRunGroups;
-  return kLanes * (groups < 1 ? 1 : smaller(groups, kMostRunGroups));
-}
-BNB_INLINE int64_t outlier_buffer_bytes(const GemmInt8Args &args) { return args.outliers * run_columns(args) * int64_t(sizeof(float)); }
+// Columns whose rows are written together: many, so that a row gets a run of bytes.
+constexpr int64_t kMostRunGroups = 16;
 
 // Writes rows [m0, m0 + rows) of columns [n0, n0 + columns) of out, m0 a multiple of kLanes. load(m, n, x): x[i] = the sums of
 // column n0 + n + i, kLanes rows from m0 + m on.
-template <typename Load>
-BNB_INLINE void write_sums_of(const GemmInt8KernelArgs &args, int64_t m0, int64_t rows, int64_t n0, int64_t columns,
-                              float *outlier_buffer, const Load &load) {
-  const int64_t run = run_columns(args);
+template <typename Weights, typename Load>
+BNB_INLINE void write_sums_of(const ProductArgs<typename Weights::Args> &args, int64_t m0, int64_t rows, int64_t n0,
+                              int64_t columns, float *buffer, const Load &load) {
+  const int64_t run = Weights::run_columns(args);
   for (int64_t first = 0; first < columns; first += run) {
     const int64_t last = smaller(columns, first + run);
     Columns groups[kMostRunGroups];
     for (int64_t n = first; n < last; n += kLanes) {
-      float *buffer = outlier_buffer + (n - first) * args.outliers;
-      groups[(n - first) / kLanes] = load_columns(args, n0 + n, smaller(kLanes, last - n), buffer);
+      const int64_t index = (n - first) / kLanes;
+      groups[index] = Weights::load_columns(args, n0 + n, smaller(kLanes, last - n), buffer, index);
     }
     for (int64_t m = 0; m < rows; m += kLanes) {
       for (int64_t n = first; n < last; n += kLanes) {
         Floats x[kLanes];
         load(m, n, x);
         transpose(x);
-        write_rows(args, groups[(n - first) / kLanes], m0 + m, smaller(kLanes, rows - m), x);
+        Weights::write_rows(args, groups[(n - first) / kLanes], m0 + m, smaller(kLanes, rows - m), x);
       }
     }
   }

@@ -6,7 +6,7 @@
 #ifndef BNB_CPU_KERNELS_GEMM_INT8_FEW_H_
 #define BNB_CPU_KERNELS_GEMM_INT8_FEW_H_
 
-#include "cpu/kernels/gemm_int8.h"
+#include "cpu/kernels/weights_int8.h"
 
 namespace bnb::cpu::BNB_ISA {
 namespace {
@@ -16,12 +16,12 @@ constexpr int64_t kInt8PrefetchBytes = 2048;  // ahead of what is read: the hard
 
 // What is added to the sums of each row, behind the outliers in `packed`: int32 [m].
 BNB_INLINE int32_t *few_corrections(const GemmInt8KernelArgs &args) {
-  return reinterpret_cast<int32_t *>(args.packed + outlier_bytes(args));
+  return reinterpret_cast<int32_t *>(args.packed + Int8Weights::front_bytes(args));
 }
 
 void pack_int8_few(const GemmInt8KernelArgs &args, int64_t begin, int64_t end) {
   for (int64_t group = begin; group < end; ++group) {
-    if (args.outliers) pack_outliers(args, group);
+    Int8Weights::pack_front(args, group);
     if (Dot::kOffset == 0) continue;
     for (int64_t row = group * kLanes; row < smaller(args.m, (group + 1) * kLanes); ++row) {
       Ints sum = splat_int(0);
@@ -69,7 +69,7 @@ void multiply_int8_few_rows(const GemmInt8KernelArgs &args, int64_t begin, int64
       }
       BNB_UNROLL for (int m = 0; m < kRows; ++m) sums[m][n] = from_bits(row[m]);
     }
-    const Columns columns = load_columns(args, n0, count, reinterpret_cast<float *>(args.scratch));
+    const Columns columns = Int8Weights::load_columns(args, n0, count, reinterpret_cast<float *>(args.scratch), 0);
     for (int64_t m0 = 0; m0 < args.m; m0 += kLanes) {
       Floats rows[kLanes] = {};
       const int64_t rows_here = smaller(kLanes, args.m - m0);
@@ -79,7 +79,7 @@ void multiply_int8_few_rows(const GemmInt8KernelArgs &args, int64_t begin, int64
         BNB_UNROLL for (int i = 0; i < kLanes; ++i) total = add_int(total, bits(sums[m0 + m][i]));
         rows[m] = from_bits(total);
       }
-      write_rows(args, columns, m0, rows_here, rows);
+      Int8Weights::write_rows(args, columns, m0, rows_here, rows);
     }
   }
 }
@@ -101,7 +101,7 @@ ProductPlan plan_int8_few(const GemmInt8Args &args, int) {
   plan.unit_cost = kLanes * (args.k + args.k * args.m / 8);
   plan.pack_units = Dot::kOffset || args.outliers ? ceil_div(args.m, kLanes) : 0;
   plan.pack_unit_cost = kLanes * (args.k + 64 * args.outliers);
-  plan.packed_bytes = outlier_bytes(args) + (Dot::kOffset ? args.m * 4 : 0);
+  plan.packed_bytes = Int8Weights::front_bytes(args) + (Dot::kOffset ? args.m * 4 : 0);
   plan.scratch_bytes = args.outliers * kVectorBytes;
   return plan;
 }

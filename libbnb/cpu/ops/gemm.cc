@@ -9,27 +9,7 @@ namespace {
 bnb_status multiply(const GemmArgs &args, const GemmMethod *Kernels::*product) {
   const Kernels *kernels = active_kernels();
   if (!kernels) return BNB_ERROR_INVALID_ARGUMENT;
-  if (args.m == 0 || args.n == 0) return BNB_OK;
-  const GemmMethod *method = kernels->*product;
-  while (!method->fits(args)) ++method;
-  const int threads = bnb_get_num_threads();
-  const ProductPlan plan = method->plan(args, threads);
-
-  GemmKernelArgs shared;
-  static_cast<GemmArgs &>(shared) = args;
-  shared.unit_columns = plan.unit_columns;
-  const auto with_memory = [&](char *packed, char *scratch) {
-    GemmKernelArgs own = shared;
-    own.packed = packed;
-    own.scratch = scratch;
-    return own;
-  };
-  return run_product(
-      plan, threads,
-      [&](char *packed, int64_t begin, int64_t end) { method->pack(with_memory(packed, nullptr), begin, end); },
-      [&](char *packed, char *scratch, int64_t begin, int64_t end) {
-        method->multiply(with_memory(packed, scratch), begin, end);
-      });
+  return multiply_by_method(kernels->*product, args);
 }
 
 }  // namespace

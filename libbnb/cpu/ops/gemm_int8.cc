@@ -20,30 +20,6 @@ bnb_status check_outlier_cols(const GemmInt8Args &args) {
   return BNB_OK;
 }
 
-bnb_status multiply(const Kernels &kernels, const GemmInt8Args &args) {
-  if (args.m == 0 || args.n == 0) return BNB_OK;
-  const GemmInt8Method *method = kernels.gemm_int8;
-  while (!method->fits(args)) ++method;
-  const int threads = bnb_get_num_threads();
-  const ProductPlan plan = method->plan(args, threads);
-
-  GemmInt8KernelArgs shared;
-  static_cast<GemmInt8Args &>(shared) = args;
-  shared.unit_columns = plan.unit_columns;
-  const auto with_memory = [&](char *packed, char *scratch) {
-    GemmInt8KernelArgs own = shared;
-    own.packed = packed;
-    own.scratch = scratch;
-    return own;
-  };
-  return run_product(
-      plan, threads,
-      [&](char *packed, int64_t begin, int64_t end) { method->pack(with_memory(packed, nullptr), begin, end); },
-      [&](char *packed, char *scratch, int64_t begin, int64_t end) {
-        method->multiply(with_memory(packed, scratch), begin, end);
-      });
-}
-
 // Turns the marks of columns into a list of them and gives its length.
 int64_t list_columns(const uint8_t *marks, int64_t cols, int64_t *list) {
   int64_t count = 0;
@@ -59,7 +35,7 @@ bnb_status gemm_int8(const GemmInt8Args &args, Queue) {
   const Kernels *kernels = active_kernels();
   if (!kernels) return BNB_ERROR_INVALID_ARGUMENT;
   const bnb_status status = check_outlier_cols(args);
-  return status == BNB_OK ? multiply(*kernels, args) : status;
+  return status == BNB_OK ? multiply_by_method(kernels->gemm_int8, args) : status;
 }
 
 bnb_status linear_int8(const LinearInt8Args &args, Queue queue) {
@@ -106,7 +82,7 @@ bnb_status linear_int8(const LinearInt8Args &args, Queue queue) {
   product.outlier_cols = columns.data();
   product.out = args.out;
   product.out_stride = args.out_stride;
-  return multiply(*kernels, product);
+  return multiply_by_method(kernels->gemm_int8, product);
 }
 
 }  // namespace bnb::cpu

@@ -69,6 +69,29 @@ bnb_status run_product(const ProductPlan &plan, int threads, const Pack &pack, c
   return BNB_OK;
 }
 
+// Multiplies by the first of a table's methods that fits.
+template <typename Args>
+bnb_status multiply_by_method(const ProductMethod<Args> *method, const Args &args) {
+  if (args.m == 0 || args.n == 0) return BNB_OK;
+  while (!method->fits(args)) ++method;
+  const int threads = bnb_get_num_threads();
+  const ProductPlan plan = method->plan(args, threads);
+  const auto with_memory = [&](char *packed, char *scratch) {
+    ProductArgs<Args> own;
+    static_cast<Args &>(own) = args;
+    own.unit_columns = plan.unit_columns;
+    own.packed = packed;
+    own.scratch = scratch;
+    return own;
+  };
+  return run_product(
+      plan, threads,
+      [&](char *packed, int64_t begin, int64_t end) { method->pack(with_memory(packed, nullptr), begin, end); },
+      [&](char *packed, char *scratch, int64_t begin, int64_t end) {
+        method->multiply(with_memory(packed, scratch), begin, end);
+      });
+}
+
 }  // namespace bnb::cpu
 
 #endif  // BNB_CPU_OPS_WORKSPACE_H_

@@ -58,6 +58,37 @@ BNB_INLINE Ints load_pairs(const void *p) { return _mm256_cvtepi8_epi16(load_16_
 BNB_INLINE Ints load_pairs_some(const void *p, int64_t count) { return load_pairs(Padded<16>(p, count).bytes); }
 BNB_INLINE Ints add_pair_products(Ints sums, Ints a, Ints b) { return add_int(sums, _mm256_madd_epi16(a, b)); }
 
+// 16-bit lanes: pairs of products are at most 2 * 3 * 128, which 42 times is below 2^15.
+using CodeSums = Ints;
+constexpr int kMostCodeProducts = 42, kCodeChains = 1;
+BNB_INLINE CodeSums no_code_sums() { return splat_int(0); }
+BNB_INLINE CodeSums add_code_products(CodeSums sums, Ints codes, Ints a) {
+  return _mm256_add_epi16(sums, _mm256_maddubs_epi16(codes, a));
+}
+BNB_INLINE Ints widen_code_sums(CodeSums sums) { return _mm256_madd_epi16(sums, _mm256_set1_epi16(1)); }
+
+template <int kBytes>
+BNB_INLINE Ints repeat(const void *p) {
+  if constexpr (kBytes == 4) return splat_int(bnb::load<int32_t>(p, 0));
+  if constexpr (kBytes == 16) return _mm256_broadcastsi128_si256(load_16_bytes(p));
+  if constexpr (kBytes == 32) return load_int32(p);
+}
+template <int kBytes>
+BNB_INLINE Ints join(Ints a, Ints b) {
+  return _mm256_blend_epi32(b, a, (1 << (kBytes / 4)) - 1);
+}
+BNB_INLINE Ints multiply_bytes(Ints a, Ints b) {
+  const Ints odd = splat_bits(0xFF00FF00u);
+  const Ints upper = _mm256_mullo_epi16(and_int(a, odd), _mm256_srli_epi16(b, 8));
+  return select_bits(odd, upper, _mm256_mullo_epi16(a, b));
+}
+// 3 * v >> 8 is (v + (v >> 1)) >> 7, and an average of x and y is (x + y + 1) >> 1.
+BNB_INLINE Ints carries_of_3(Ints v) {
+  const Ints below = _mm256_subs_epu8(v, _mm256_set1_epi8(1));  // of 0 nothing is carried, nor of 1
+  const Ints three_quarters = _mm256_avg_epu8(below, _mm256_avg_epu8(below, _mm256_setzero_si256()));
+  return and_int(shift_right<6>(three_quarters), splat_bits(0x03030303u));
+}
+
 }  // namespace
 }  // namespace bnb::cpu::BNB_ISA
 

@@ -71,6 +71,45 @@ BNB_INLINE Ints load_pairs_some(const void *p, int64_t count) {
 }
 BNB_INLINE Ints add_pair_products(Ints sums, Ints a, Ints b) { return add_int(sums, _mm512_madd_epi16(a, b)); }
 
+#if defined(__AVX512VNNI__)
+using CodeSums = Ints;
+constexpr int kMostCodeProducts = 1 << 30, kCodeChains = 4;
+BNB_INLINE CodeSums add_code_products(CodeSums sums, Ints codes, Ints a) { return _mm512_dpbusd_epi32(sums, codes, a); }
+BNB_INLINE Ints widen_code_sums(CodeSums sums) { return sums; }
+#else
+// 16-bit lanes: pairs of products are at most 2 * 3 * 128, which 42 times is below 2^15.
+using CodeSums = Ints;
+constexpr int kMostCodeProducts = 42, kCodeChains = 1;
+BNB_INLINE CodeSums add_code_products(CodeSums sums, Ints codes, Ints a) {
+  return _mm512_add_epi16(sums, _mm512_maddubs_epi16(codes, a));
+}
+BNB_INLINE Ints widen_code_sums(CodeSums sums) { return _mm512_madd_epi16(sums, _mm512_set1_epi16(1)); }
+#endif
+BNB_INLINE CodeSums no_code_sums() { return splat_int(0); }
+
+template <int kBytes>
+BNB_INLINE Ints repeat(const void *p) {
+  if constexpr (kBytes == 4) return splat_int(bnb::load<int32_t>(p, 0));
+  if constexpr (kBytes == 16) return _mm512_broadcast_i32x4(_mm_loadu_si128(static_cast<const __m128i *>(p)));
+  if constexpr (kBytes == 32) return _mm512_broadcast_i64x4(_mm256_loadu_si256(static_cast<const __m256i *>(p)));
+}
+template <int kBytes>
+BNB_INLINE Ints join(Ints a, Ints b) {
+  if constexpr (kBytes == 32) return _mm512_shuffle_i64x2(a, b, _MM_SHUFFLE(3, 2, 1, 0));  // gcc 12 fails on a mask for this
+  return _mm512_mask_mov_epi32(b, __mmask16((1 << (kBytes / 4)) - 1), a);
+}
+BNB_INLINE Ints multiply_bytes(Ints a, Ints b) {
+  const Ints odd = splat_bits(0xFF00FF00u);
+  const Ints upper = _mm512_mullo_epi16(and_int(a, odd), _mm512_srli_epi16(b, 8));
+  return select_bits(odd, upper, _mm512_mullo_epi16(a, b));
+}
+// 3 * v >> 8 is (v + (v >> 1)) >> 7, and an average of x and y is (x + y + 1) >> 1.
+BNB_INLINE Ints carries_of_3(Ints v) {
+  const Ints below = _mm512_subs_epu8(v, _mm512_set1_epi8(1));  // of 0 nothing is carried, nor of 1
+  const Ints three_quarters = _mm512_avg_epu8(below, _mm512_avg_epu8(below, _mm512_setzero_si512()));
+  return and_int(shift_right<6>(three_quarters), splat_bits(0x03030303u));
+}
+
 }  // namespace
 }  // namespace bnb::cpu::BNB_ISA
 

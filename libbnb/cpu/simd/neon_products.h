@@ -78,6 +78,55 @@ BNB_INLINE Ints add_pair_products(Ints sums, Ints a, Ints b) {
   return {add_pair_products(sums.low, a.low, b.low), add_pair_products(sums.high, a.high, b.high)};
 }
 
+// A 16-bit lane for each byte: products are at most 3 * 128, which 85 times is below 2^15.
+struct CodeSums {
+  int16x8_t quarter[4];
+};
+constexpr int kMostCodeProducts = 85, kCodeChains = 1;
+BNB_INLINE CodeSums no_code_sums() {
+  const int16x8_t zero = vdupq_n_s16(0);
+  return {{zero, zero, zero, zero}};
+}
+BNB_INLINE CodeSums add_code_products(CodeSums sums, Ints codes, Ints a) {
+  const int8x16_t codes_low = vreinterpretq_s8_u32(codes.low), codes_high = vreinterpretq_s8_u32(codes.high);
+  const int8x16_t a_low = vreinterpretq_s8_u32(a.low), a_high = vreinterpretq_s8_u32(a.high);
+  return {{vmlal_s8(sums.quarter[0], vget_low_s8(codes_low), vget_low_s8(a_low)),
+           vmlal_high_s8(sums.quarter[1], codes_low, a_low),
+           vmlal_s8(sums.quarter[2], vget_low_s8(codes_high), vget_low_s8(a_high)),
+           vmlal_high_s8(sums.quarter[3], codes_high, a_high)}};
+}
+BNB_INLINE uint32x4_t widen_code_sums(int16x8_t low, int16x8_t high) {
+  return vreinterpretq_u32_s32(vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)));
+}
+BNB_INLINE Ints widen_code_sums(CodeSums sums) {
+  return {widen_code_sums(sums.quarter[0], sums.quarter[1]), widen_code_sums(sums.quarter[2], sums.quarter[3])};
+}
+
+template <int kBytes>
+BNB_INLINE Ints repeat(const void *p) {
+  if constexpr (kBytes == 4) return splat_int(bnb::load<int32_t>(p, 0));
+  if constexpr (kBytes == 16) {
+    const uint32x4_t half = vreinterpretq_u32_u8(load_16_bytes(p));
+    return {half, half};
+  }
+  if constexpr (kBytes == 32) return load_int32(p);
+}
+template <int kBytes>
+BNB_INLINE Ints join(Ints a, Ints b) {
+  static_assert(kBytes == 16, "a register");
+  return {a.low, b.high};
+}
+BNB_INLINE uint32x4_t multiply_bytes(uint32x4_t a, uint32x4_t b) {
+  return vreinterpretq_u32_u8(vmulq_u8(vreinterpretq_u8_u32(a), vreinterpretq_u8_u32(b)));
+}
+BNB_INLINE Ints multiply_bytes(Ints a, Ints b) { return {multiply_bytes(a.low, b.low), multiply_bytes(a.high, b.high)}; }
+// 3 * v >> 8 is (v + (v >> 1)) >> 7.
+BNB_INLINE uint32x4_t carries_of_3(uint32x4_t v) {
+  const uint8x16_t bytes = vreinterpretq_u8_u32(v);
+  return vreinterpretq_u32_u8(vshrq_n_u8(vhaddq_u8(bytes, vshrq_n_u8(bytes, 1)), 6));
+}
+BNB_INLINE Ints carries_of_3(Ints v) { return {carries_of_3(v.low), carries_of_3(v.high)}; }
+
 }  // namespace
 }  // namespace bnb::cpu::BNB_ISA
 

@@ -12,6 +12,14 @@
 //   load_pairs(p)             2 * kLanes int8 -> Ints: two int16 in each lane;  load_pairs_some(p, count): the first `count` of them
 //   add_pair_products(sums, a, b)    lane i is sums + the two products of the int16 in lane i of a and b -> Ints
 //
+//   CodeSums                  sums of products of bytes 0 .. 3 with int8: those of four neighbours belong to one 32-bit lane. At most
+//                             kMostCodeProducts may be added to no_code_sums() before they are widened; kCodeChains of them
+//                             keep the unit busy
+//   add_code_products(sums, codes, a)    adds the products of 4 * kLanes bytes each;  widen_code_sums(sums) -> Ints, modulo 2^32
+//   repeat<N>(p)              the N bytes at p, 4, 16 or 32, over and over -> Ints
+//   join<N>(a, b)            the first N bytes of a, 16 or (with more than 32 lanes of bytes) 32 or 48, then those of b
+//   multiply_bytes(a, b)      bytes, modulo 256;  carries_of_3(v): what 3 * v carries out of each byte
+//
 //   kTileRows, kTileVectors   rows of weights and vectors of activations whose products the registers hold at once
 //   kFewRows                  rows of activations that one look-up of weights can serve from registers
 //
