@@ -330,19 +330,16 @@ BNB_API bnb_status clinear_int8(const DLTensor *A, const DLTensor *CB, const DLT
  * Products with ternary weights (BitNet b1.58, arXiv:2402.17764): int8 activations, integer sums. */
 
 /* out[m, n] = (sum over the blocks of row n of scale * (sum of A[m, k] * t[n, k])) * (row_stats[m] * (1 / 127)) + bias[n],
- * with the inner sums in int32, exactly.
+ * the inner sums in int32, exactly.
  * A: int8, [M, K], rows may be strided, as cquantize_int8_vectorwise writes it; K <= 8388607.  row_stats: fp32, [M], or one element for
- * all rows.  B: the codes of [N, K] as cquantize_ternary writes them, in any shape.  quant_type: BNB_TERNARY, BNB_TQ1_0 or BNB_TQ2_0.
- * scale: fp32, one element per block of `blocksize` weights; NULL for TQ types, which carry their scales and whose blocksize is not
- * looked at.  blocksize: a divisor or a multiple of K, or N * K or more for one scale for all weights; TQ types: K is a multiple of 256.
- * bias: NULL or float dtype, [N].  out: float dtype, [M, N], rows may be strided.
+ * all rows.  B: the codes of [N, K] as cquantize_ternary writes them, in any shape.  scale: fp32, one element per block of `blocksize`
+ * weights, which divides K, or is a multiple of it, or at least N * K (one scale for all weights); TQ types: NULL, K is a multiple of
+ * 256, blocksize is not looked at.  bias: NULL or float dtype, [N].  out: float dtype, [M, N], rows may be strided.
  * One scale for a row or for more: EXACT, out = fp32(sum) * (row_stats[m] * scale) * (1 / 127) + bias[n], in this order.
- * Smaller blocks: with G blocks in a row, a = A[m, k] * row_stats[m] / 127, w = t * scale, S = the sum of |a * w| over K plus |bias|, L = the
- * largest |scale|, and u as for cgemm_4bit:
+ * Smaller blocks: with G blocks in a row, a = A[m, k] * row_stats[m] / 127, w = t * scale, L = max |scale|, S and u as for cgemm_4bit:
  *   |out - exact|  <=  u * |out| + (G + 8) * 2^-24 * S + 2^-125 * K * (1 + row_stats[m]) * (1 + L)   (and for out in fp16 + 2^-25)
- * where an S, or a sum of |A * w|, of 2^127 or more may make the output infinite or NaN.
- * Fastest where K is a multiple of 64, and blocks smaller than rows are multiples of 64. Blocks that do not begin with a byte of codes
- * (a blocksize that is no multiple of 4) take several times as long. */
+ * and an S, or a sum of |A * w|, of 2^127 or more may make the output infinite or NaN. Fastest where blocks are multiples of 64;
+ * a blocksize below K that is no multiple of 4 takes several times as long. */
 BNB_API bnb_status cgemm_ternary(const DLTensor *A, const DLTensor *B, const DLTensor *row_stats, const DLTensor *scale,
                                  bnb_quant_type quant_type, int64_t blocksize, const DLTensor *bias, DLTensor *out, void *stream);
 

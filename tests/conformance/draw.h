@@ -24,6 +24,8 @@ Sample sample_dequantize_mx(Random &random, int64_t limit);
 Sample sample_gemm_mx(Random &random, int64_t limit);
 Sample sample_optimizer_32bit(Random &random, int64_t limit);
 Sample sample_optimizer_8bit(Random &random, int64_t limit);
+Sample sample_gemm_ternary(Random &random, int64_t limit);
+Sample sample_linear_ternary(Random &random, int64_t limit);
 Sample sample_quantize_ternary(Random &random, int64_t limit);
 Sample sample_dequantize_ternary(Random &random, int64_t limit);
 Sample sample_norms(Random &random, int64_t limit);

@@ -182,7 +182,8 @@ constexpr SampleMaker kMakers[] = {
     sample_gemm_fp8,        sample_gemm_int8,           sample_gemm_int8_scaled, sample_gemm_int8_mixed, sample_linear_int8,
     sample_gemm_coo,
     sample_optimizer_32bit, sample_optimizer_8bit,      sample_norms,
-    sample_quantize_ternary, sample_dequantize_ternary, sample_quantize_mx, sample_dequantize_mx, sample_gemm_mx};
+    sample_quantize_ternary, sample_dequantize_ternary, sample_gemm_ternary, sample_linear_ternary,
+    sample_quantize_mx, sample_dequantize_mx, sample_gemm_mx};
 
 }  // namespace
 

@@ -32,7 +32,65 @@ bnb_status quantize(DLTensor *const *t, const Scalars &s) {
   return cquantize_ternary(t[0], bnb_quant_type(s.kind), kRule, s.blocksize, t[1], t[2], nullptr);
 }
 
+// The sizes of a product.
+struct Product {
+  int64_t m, n, k;
+};
+
+// The samples begin with B and the bias, and end with the scale: TQ types have none, as their blocks carry it.
+Draw draw_product(Random &random, const char *function, Product *p) {
+  Draw draw(random, function, 10, 0);
+  draw.kinds(BNB_TERNARY, BNB_TQ2_0);
+  draw.sample.uses.strided_rows = true;
+  draw.sample.uses.exact = false;
+  draw.sample.uses.free_sizes = true;  // without rows in B, A may have any number of columns
+  *p = {random.below(20), random.below(40), is_tq(draw) ? kBlock * random.below(3) : random.below(200)};
+  draw.n = p->n * p->k;
+  const int64_t columns = p->k > 0 && random.one_in(2) ? p->k : draw.n + 1;
+  draw.sample.scalars.blocksize = draw.blocksize = p->k > 0 && p->k % 4 == 0 && random.one_in(2) ? p->k / 4 : columns;
+  draw.blocks = ceil_div(draw.n, draw.blocksize);
+  const DLDataType bias = draw.any_float();
+  draw.input("B", kU8, {code_bytes(draw)}, random_bytes(code_bytes(draw), random));
+  draw.input("bias", bias, {p->n}, draw.floats(bias, p->n));
+  return draw;
+}
+
+template <bool kScale>
+bnb_status gemm(DLTensor *const *t, const Scalars &s) {
+  const DLTensor *scale = kScale ? t[5] : nullptr;
+  return cgemm_ternary(t[2], t[0], t[3], scale, bnb_quant_type(s.kind), s.blocksize, t[1], t[4], nullptr);
+}
+
+template <bool kScale, int32_t kPerTensor>
+bnb_status linear(DLTensor *const *t, const Scalars &s) {
+  const DLTensor *scale = kScale ? t[4] : nullptr;
+  return clinear_ternary(t[2], t[0], scale, bnb_quant_type(s.kind), s.blocksize, kPerTensor, t[1], t[3], nullptr);
+}
+
 }  // namespace
+
+Sample sample_gemm_ternary(Random &random, int64_t) {
+  Product p;
+  Draw draw = draw_product(random, "cgemm_ternary", &p);
+  const int64_t stats = random.one_in(3) ? 1 : p.m;
+  draw.input("A", kI8, {p.m, p.k}, random_bytes(p.m * p.k, random));
+  draw.input("row_stats", kF32, {stats}, draw.scale_bytes(stats));
+  draw.output("out", draw.dtype, {p.m, p.n}, Nan::kAny);
+  if (!is_tq(draw)) draw.input("scale of ternary", kF32, {draw.blocks}, draw.scale_bytes(draw.blocks));
+  draw.sample.call = is_tq(draw) ? gemm<false> : gemm<true>;
+  return draw.sample;
+}
+
+Sample sample_linear_ternary(Random &random, int64_t) {
+  Product p;
+  Draw draw = draw_product(random, "clinear_ternary", &p);
+  draw.input("A", draw.dtype, {p.m, p.k}, draw.floats(draw.dtype, p.m * p.k));
+  draw.output("out", draw.dtype, {p.m, p.n}, Nan::kAny);
+  if (!is_tq(draw)) draw.input("scale of ternary", kF32, {draw.blocks}, draw.scale_bytes(draw.blocks));
+  const bool whole = random.one_in(2);
+  draw.sample.call = is_tq(draw) ? (whole ? linear<false, 1> : linear<false, 0>) : (whole ? linear<true, 1> : linear<true, 0>);
+  return draw.sample;
+}
 
 Sample sample_quantize_ternary(Random &random, int64_t limit) {
   Draw draw = draw_ternary(random, "cquantize_ternary", limit);

@@ -281,6 +281,47 @@ void int8_products() {
   CHECK(columns(0, 7) == BNB_OK);
 }
 
+void ternary_products() {
+  constexpr bnb_status kWrong = BNB_ERROR_INVALID_ARGUMENT;
+  Array A{kI8, {3, 8}}, X{kF32, {3, 8}}, B{kU8, {5, 2}}, out{kF32, {3, 5}};
+  Array rows{kF32, {3}}, two{kF32, {2}}, one{kF32, {1}}, scales{kF32, {10}};
+  const auto multiply = [&](const Array &b, const Array &stats, const Array *scale, bnb_quant_type type, int64_t blocksize) {
+    return cgemm_ternary(&A.tensor, &b.tensor, &stats.tensor, scale ? &scale->tensor : nullptr, type, blocksize, nullptr, &out.tensor,
+                         nullptr);
+  };
+  expect(multiply(B, rows, &one, BNB_NF4, 8), kWrong, {"cgemm_ternary: quant_type is 2", "BNB_TERNARY", "BNB_TQ2_0"});
+  expect(multiply(rows, rows, &one, BNB_TERNARY, 40), kWrong, {"B is float32"});
+  expect(multiply(A, rows, &one, BNB_TERNARY, 40), kWrong, {"B has 24 elements, must have 10 (four codes a byte)"});
+  expect(multiply(B, two, &one, BNB_TERNARY, 40), kWrong, {"row_stats has 2 elements, must have 3 (one per row of A) or 1"});
+  for (int64_t blocksize : {3, 12, 39}) {
+    expect(multiply(B, rows, &one, BNB_TERNARY, blocksize), kWrong, {"blocksize is", "must divide the 8 columns of A", "multiple", "40"});
+  }
+  expect(multiply(B, rows, &one, BNB_TERNARY, 0), kWrong, {"blocksize is 0"});
+  expect(multiply(B, rows, &one, BNB_TERNARY, 4), kWrong, {"scale has 1 elements, must have 10"});
+  expect(multiply(B, rows, nullptr, BNB_TERNARY, 4), kWrong, {"scale is NULL"});
+  expect(multiply(B, rows, nullptr, BNB_TQ2_0, 0), kWrong, {"A has rows of 8 elements, must have a multiple of 256"});
+  Array wide{kI8, {0, 256}}, empty{kF32, {0, 1}}, none{kF32, {0}}, block{kU8, {66}};
+  Array deep{kI8, {0, 8388608}}, nothing{kF32, {0, 0}}, no_codes{kU8, {0}};
+  const auto blocks = [&](const Array &b, const Array *scale) {
+    return cgemm_ternary(&wide.tensor, &b.tensor, &none.tensor, scale ? &scale->tensor : nullptr, BNB_TQ2_0, 0, nullptr, &empty.tensor,
+                         nullptr);
+  };
+  expect(blocks(block, &one), kWrong, {"scale is not NULL", "carry their scales"});
+  expect(blocks(B, nullptr), kWrong, {"B has 10 elements, must have 66"});
+  CHECK(blocks(block, nullptr) == BNB_OK);
+  const auto deep_sums = [&] {
+    return cgemm_ternary(&deep.tensor, &no_codes.tensor, &none.tensor, &none.tensor, BNB_TERNARY, 1, nullptr, &nothing.tensor, nullptr);
+  };
+  expect(deep_sums(), kWrong, {"A has 8388608 columns", "at most 8388607"});  // 8388608 * 128 * 2 is 2^31
+  deep.shape[1] = 8388607;
+  CHECK(deep_sums() == BNB_OK);
+  expect(clinear_ternary(&X.tensor, &B.tensor, &one.tensor, BNB_TERNARY, 40, 2, nullptr, &out.tensor, nullptr), kWrong,
+         {"clinear_ternary: per_tensor is 2, must be 0 or 1"});
+  expect(clinear_ternary(&A.tensor, &B.tensor, &one.tensor, BNB_TERNARY, 40, 0, nullptr, &out.tensor, nullptr), kWrong, {"A is int8"});
+  CHECK(out.untouched());
+  CHECK(multiply(B, rows, &one, BNB_TERNARY, INT64_MAX) == BNB_OK && multiply(B, one, &scales, BNB_TERNARY, 4) == BNB_OK);
+}
+
 void sparse_products() {
   constexpr bnb_status kWrong = BNB_ERROR_INVALID_ARGUMENT;
   Array rowidx{kI32, {2}}, colidx{kI32, {2}}, values{kF32, {2}}, B{kF32, {6, 4}}, out{kF32, {3, 4}}, stats{kF32, {4}}, two{kF32, {2}};
@@ -314,6 +355,7 @@ int main() {
   unit::run("nested", nested);
   unit::run("ternary", ternary);
   unit::run("int8_products", int8_products);
+  unit::run("ternary_products", ternary_products);
   unit::run("sparse_products", sparse_products);
   return unit::summary();
 }

@@ -13,8 +13,8 @@
 //   kSmall                        whether a stretch of a row is but a line or two of memory
 //   front_bytes(args), pack_front(args, group)    what the weights need of activations beside their codes, in front of what a method
 //                                 packs of kLanes rows
-//   load_columns(args, n0, count, buffer, index), write_rows(args, columns, m0, rows, sums)
-//                                 what kLanes columns of out need beside sums, the index-th of those that share a buffer; and these sums' way to out. m0 begins a group
+//   load_columns(args, n0, count, buffer, index)  what kLanes columns of out need beside sums, the index-th that share a buffer
+//   write_rows(args, columns, m0, rows, sums)     these sums' way to out; m0 begins a group
 //   run_columns(args), buffer_bytes(args)         columns whose rows are written together, and the buffer that they want
 #ifndef BNB_CPU_KERNELS_GEMM_INT8_H_
 #define BNB_CPU_KERNELS_GEMM_INT8_H_
