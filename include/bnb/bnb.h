@@ -249,8 +249,7 @@ BNB_API bnb_status cquantize_int8_double(const DLTensor *A, float threshold, DLT
                                          void *stream);
 
 /* The scaling behind an int8 product: out[r, c] = A[r, c] * (row_stats[r] * col_stats[c]) * (1 / (127 * 127)) + bias[c].
- * A: int32, [rows, cols].  row_stats: fp32, [rows].  col_stats: fp32, [cols].  bias: NULL or float dtype, [cols].
- * out: float dtype, [rows, cols]. */
+ * A: int32, [rows, cols].  row_stats: fp32, [rows].  col_stats: fp32, [cols].  bias: NULL or float dtype, [cols].  out: float, as A. */
 BNB_API bnb_status cdequantize_int8_mm(const DLTensor *A, const DLTensor *row_stats, const DLTensor *col_stats,
                                        const DLTensor *bias, DLTensor *out, void *stream);
 
@@ -302,8 +301,7 @@ BNB_API bnb_status cgemm_int8(const DLTensor *A, const DLTensor *B, DLTensor *ou
 
 /* out[m, n] = (A @ B^T)[m, n] * (row_stats[m] * col_stats[n]) * (1 / (127 * 127)) + bias[n], which is cdequantize_int8_mm of
  * the product above without a place for it. EXACT: the same bits as those two calls, on every instruction set.
- * A: int8, [M, K].  B: int8, [N, K].  row_stats: fp32, [M].  col_stats: fp32, [N].  bias: NULL or float dtype, [N].
- * out: float dtype, [M, N]. */
+ * A: int8, [M, K].  B: int8, [N, K].  row_stats: fp32, [M].  col_stats: fp32, [N].  bias: NULL or float dtype, [N].  out: float, [M, N]. */
 BNB_API bnb_status cgemm_int8_scaled(const DLTensor *A, const DLTensor *B, const DLTensor *row_stats,
                                      const DLTensor *col_stats, const DLTensor *bias, DLTensor *out, void *stream);
 
@@ -327,25 +325,22 @@ BNB_API bnb_status clinear_int8(const DLTensor *A, const DLTensor *CB, const DLT
                                 const DLTensor *bias, DLTensor *out, void *stream);
 
 /* ------------------------------------------------------------------------------------------------------------------
- * Products with ternary weights (BitNet b1.58, arXiv:2402.17764): int8 activations, integer sums. */
+ * Products of int8 activations with ternary weights. */
 
-/* out[m, n] = (sum over the blocks of row n of scale * (sum of A[m, k] * t[n, k])) * (row_stats[m] * (1 / 127)) + bias[n],
- * the inner sums in int32, exactly.
- * A: int8, [M, K], rows may be strided, as cquantize_int8_vectorwise writes it; K <= 8388607.  row_stats: fp32, [M], or one element for
- * all rows.  B: the codes of [N, K] as cquantize_ternary writes them, in any shape.  scale: fp32, one element per block of `blocksize`
- * weights, which divides K, or is a multiple of it, or at least N * K (one scale for all weights); TQ types: NULL, K is a multiple of
- * 256, blocksize is not looked at.  bias: NULL or float dtype, [N].  out: float dtype, [M, N], rows may be strided.
+/* out[m, n] = (sum over the blocks of row n of scale * (int32 sum of A[m, k] * t[n, k])) * (row_stats[m] * (1 / 127)) + bias[n].
+ * A: int8, [M, K], rows may be strided, as cquantize_int8_vectorwise writes it; K <= 8388607.  row_stats: fp32, [M], or one element.
+ * B: the codes of [N, K] as cquantize_ternary writes them, in any shape.  scale: fp32, one element per block of `blocksize` weights,
+ * which divides K, is a multiple of it, or at least N * K; TQ types: NULL, blocksize is not looked at, K is a multiple of 256.
+ * bias: NULL or float dtype, [N].  out: float dtype, [M, N], rows may be strided.
  * One scale for a row or for more: EXACT, out = fp32(sum) * (row_stats[m] * scale) * (1 / 127) + bias[n], in this order.
  * Smaller blocks: with G blocks in a row, a = A[m, k] * row_stats[m] / 127, w = t * scale, L = max |scale|, S and u as for cgemm_4bit:
  *   |out - exact|  <=  u * |out| + (G + 8) * 2^-24 * S + 2^-125 * K * (1 + row_stats[m]) * (1 + L)   (and for out in fp16 + 2^-25)
- * and an S, or a sum of |A * w|, of 2^127 or more may make the output infinite or NaN. Fastest where blocks are multiples of 64;
- * a blocksize below K that is no multiple of 4 takes several times as long. */
+ * and an S, or a sum of |A * w|, of 2^127 or more may make it infinite or NaN. Fastest in blocks that are multiples of 64. */
 BNB_API bnb_status cgemm_ternary(const DLTensor *A, const DLTensor *B, const DLTensor *row_stats, const DLTensor *scale,
                                  bnb_quant_type quant_type, int64_t blocksize, const DLTensor *bias, DLTensor *out, void *stream);
 
-/* The layer of BitNet in one call: A becomes int8 with one scale per row (per_tensor 0) or one for all of it (1), as by
- * cquantize_int8_vectorwise of A or of all its elements in one row, then cgemm_ternary. The same bits as those two calls.
- * A: float dtype, [M, K], rows may be strided.  out: the dtype of A, [M, N], rows may be strided.  The others: as above. */
+/* The layer of BitNet: A (float dtype, [M, K], rows may be strided) becomes int8 as by cquantize_int8_vectorwise, each row (per_tensor 0)
+ * or all of it as if it were one (1); then cgemm_ternary. The same bits as those two calls. out: the dtype of A, [M, N]. */
 BNB_API bnb_status clinear_ternary(const DLTensor *A, const DLTensor *B, const DLTensor *scale, bnb_quant_type quant_type,
                                    int64_t blocksize, int32_t per_tensor, const DLTensor *bias, DLTensor *out, void *stream);
 
