@@ -156,6 +156,31 @@ def alternating(document: dict[str, Any]) -> str:
     return table(["rows", "NF4 product and PyTorch's dense one in turn, against the two alone"], rows)
 
 
+def ternary_products(document: dict[str, Any]) -> str:
+    def against(row: dict[str, Any], peer: str, ours: str = "product") -> str:
+        time = row.get(f"{peer}_seconds")
+        return "" if time is None else f"{time / row[f'{ours}_seconds']:.2f}x"
+
+    rows = [
+        [
+            row["format"],
+            f"{row['m']:,}",
+            f"{1e3 * row['product_seconds']:.3f}",
+            f"{100 * row['fraction_of_read']:.0f}%" if row["m"] <= 4 else "",
+            against(row, "int8"),
+            against(row, "int_mm"),
+            f"{1e3 * row['layer_seconds']:.3f}",
+            against(row, "dense", "layer"),
+            against(row, "ggml", "layer"),
+        ]
+        for row in document["rows"]
+    ]
+    header = ["weights", "rows", "product, ms", "of read bandwidth", "against our int8", "against torch._int_mm"]
+    header += ["layer, ms", "against dense bf16", "against ggml"]
+    first = document["rows"][0]
+    return f"{table(header, rows)}\n\n{first['n']:,}x{first['k']:,} weights. {machine_line(document)}"
+
+
 def plot_products(document: dict[str, Any], path: Path) -> None:
     """How many times as fast as PyTorch's dense product each format is, over the rows of activations."""
     from matplotlib.figure import Figure
@@ -253,6 +278,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "products-all": ("products", all_products),
     "products-layers": ("products", product_layers),
     "products-alternating": ("products", alternating),
+    "products-ternary": ("ternary_products", ternary_products),
     "generation": ("generation", generation),
     "minilm": ("minilm", minilm),
 }
@@ -270,8 +296,8 @@ def load(result: str) -> dict[str, Any]:
 def rendered(text: str) -> str:
     def replace(match: re.Match[str]) -> str:
         result, make = TABLES[match[2]]
-        document = load(result)
-        return f"{match[1]}{make(document)}\n{match[4]}"
+        text = make(load(result)) if (RESULTS / f"{result}.json").exists() else "Not measured yet."
+        return f"{match[1]}{text}\n{match[4]}"
 
     return MARKED.sub(replace, text)
 
