@@ -125,6 +125,8 @@ def of_fp8() -> dict[str, tuple[Any, tuple[Any, ...]]]:
 def of_ternary() -> dict[str, tuple[Any, tuple[Any, ...]]]:
     codes, scale = F.quantize_ternary(weights(), 32)
     blocks, _ = F.quantize_ternary(rows(2, 512), 256, "tq1_0")
+    a, stats, _ = F.int8_vectorwise_quant(rows(3, K))
+    a_blocks, blocks_stats, _ = F.int8_vectorwise_quant(rows(3, 512))
     return {
         "quantize_ternary": (ops.quantize_ternary, (weights(),)),
         "quantize_ternary blocks": (ops.quantize_ternary, (weights(torch.float16), 30, "ternary", "absmax")),
@@ -132,6 +134,17 @@ def of_ternary() -> dict[str, tuple[Any, tuple[Any, ...]]]:
         "dequantize_ternary": (ops.dequantize_ternary, (codes, scale, 32)),
         "dequantize_ternary shape": (ops.dequantize_ternary, (codes, scale, 32, "ternary", (N * K,), torch.float16)),
         "dequantize_ternary tq": (ops.dequantize_ternary, (blocks, None, None, "tq1_0")),
+        "gemm_ternary": (ops.gemm_ternary, (a, codes, stats, scale, None, 32)),
+        "gemm_ternary half": (
+            ops.gemm_ternary,
+            (a, codes, stats, scale, rows(N), 32, "ternary", torch.float16, (N, K)),
+        ),
+        "gemm_ternary tq": (ops.gemm_ternary, (a_blocks, blocks, blocks_stats, None, None, None, "tq1_0")),
+        "linear_ternary": (ops.linear_ternary, (rows(3, K), codes, scale, None, 32)),
+        "linear_ternary gradients": (
+            ops.linear_ternary,
+            (rows(2, 3, K, grad=True), codes, scale, rows(N, grad=True), 32, "ternary", True),
+        ),
     }
 
 
@@ -211,6 +224,13 @@ def int8_chain(A: Any) -> Any:
     return rows, cols, row_stats, col_stats, exact, mixed, scaled, back, F.int8_mm_dequant(exact, SCA, SCB)
 
 
+def ternary_chain(A: Any) -> Any:
+    codes, scale = F.quantize_ternary(A * 2, 32)
+    CA, SCA, _ = F.int8_vectorwise_quant(A)
+    exact = F.gemm_ternary(CA, codes, SCA, scale, 32, bias=A[0, :5], dtype="float16")
+    return exact, F.linear_ternary(A, codes, scale, 32, out=torch.empty(5, 5))
+
+
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "4bit": lambda A: F.dequantize_4bit(*F.quantize_4bit(A, quant_type="nf4")),
     "4bit nested": lambda A: F.dequantize_4bit(*F.quantize_nf4(A, compress_statistics=True)),
@@ -230,6 +250,7 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     ),
     "ternary": lambda A: F.dequantize_ternary(*F.quantize_ternary(A)),
     "ternary out": lambda A: F.dequantize_ternary(*F.quantize_ternary(A, 10), 10, out=torch.empty(A.shape)),
+    "ternary products": ternary_chain,
     "ternary tq": lambda A: F.dequantize_ternary(
         *F.quantize_ternary(A.repeat(1, 4), quant_type="tq2_0"), None, "tq2_0"
     ),

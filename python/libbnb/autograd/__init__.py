@@ -16,6 +16,7 @@ from libbnb.autograd import (  # noqa: F401  (they define the operators)
     _ops_int8,  # pyright: ignore[reportUnusedImport]
     _ops_mx,  # pyright: ignore[reportUnusedImport]
     _ops_ternary,  # pyright: ignore[reportUnusedImport]
+    _ops_ternary_products,  # pyright: ignore[reportUnusedImport]
 )
 from libbnb.autograd._functions import (
     MatMul4Bit,

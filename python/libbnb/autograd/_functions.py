@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from libbnb.autograd._ops_4bit import bias_gradient, gemm_4bit_with_gradients
 from libbnb.autograd._ops_fp8 import gemm_fp8_with_gradients
 from libbnb.autograd._ops_int8 import input_gradient_int8, linear_int8_with_gradients
 from libbnb.autograd._ops_mx import gemm_mx_with_gradients
+from libbnb.autograd._ops_ternary_products import linear_ternary_with_gradients
 from libbnb.autograd._traced import finish, scales_of
 from libbnb.functional import matmul, matmul_4bit
 from libbnb.functional._torch import compiling
@@ -257,3 +259,23 @@ def gemm_mx_by_operator(
     """`libbnb.gemm_mx` as an operator of PyTorch: with gradients, and visible to torch.compile."""
     multiply = gemm_mx_with_gradients if eager(A, bias) else torch.ops.libbnb.gemm_mx
     return finish(multiply(A, B, scale, tensor_scale, quant_type, bias), out)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Ternary weights
+
+
+def linear_ternary_by_operator(
+    A: Tensor,
+    B: Tensor,
+    scale: Tensor | None = None,
+    blocksize: int | None = None,
+    quant_type: str = "ternary",
+    per_tensor: bool = False,
+    bias: Tensor | None = None,
+    out: Tensor | None = None,
+    shape: Sequence[int] | None = None,
+) -> Tensor:
+    """`libbnb.linear_ternary` as an operator of PyTorch: with gradients, and visible to torch.compile."""
+    multiply = linear_ternary_with_gradients if eager(A, bias) else torch.ops.libbnb.linear_ternary
+    return finish(multiply(A, B, scale, bias, blocksize, quant_type, per_tensor, shape), out)

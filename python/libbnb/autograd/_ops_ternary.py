@@ -27,7 +27,7 @@ from libbnb.functional.ternary import (
 Tensor = torch.Tensor
 
 
-def _require_scales(scale: Tensor | None, n: int, blocksize: int | None, quant_type: str) -> None:
+def require_scales(scale: Tensor | None, n: int, blocksize: int | None, quant_type: str) -> None:
     if quant_type != TERNARY[0]:
         require(scale is None, lambda: f"scale is a tensor, must be None for {quant_type}, whose blocks have it inside")
         return
@@ -90,7 +90,7 @@ def _fake_dequantize(
     extents = weights_shape(A.shape, quant_type) if shape is None else extents_of(shape)
     want = prod(codes_shape(extents, quant_type))
     require(A.numel() == want, lambda: f"A has {A.numel()} elements, must have {want}")
-    _require_scales(scale, prod(extents), blocksize, quant_type)
+    require_scales(scale, prod(extents), blocksize, quant_type)
     require(dtype in FLOATS, lambda: f"dtype is {dtype}, must be float32, float16 or bfloat16")
     return torch.empty(extents, dtype=dtype, device=A.device)
 

@@ -224,6 +224,23 @@ def dequantize_mx(
     return finish(_ops.dequantize_mx(A, scale, tensor_scale, quant_type, dtype), out)
 
 
+def gemm_ternary(
+    A: Tensor,
+    B: Tensor,
+    row_stats: Tensor,
+    scale: Tensor | None = None,
+    blocksize: int | None = None,
+    quant_type: str = TERNARY[0],
+    bias: Tensor | None = None,
+    out: Tensor | None = None,
+    dtype: Any = "float32",
+    shape: Sequence[int] | None = None,
+) -> Tensor:
+    """`libbnb.gemm_ternary`."""
+    dtype = torch_dtype(dtype) if out is None else out.dtype
+    return finish(_ops.gemm_ternary(A, B, row_stats, scale, bias, blocksize, quant_type, dtype, shape), out)
+
+
 def int8_vectorwise_quant(A: Tensor, threshold: float = 0.0) -> tuple[Tensor, Tensor, Tensor | None]:
     """`libbnb.int8_vectorwise_quant`."""
     return _ops.int8_vectorwise_quant(A, threshold)

@@ -40,6 +40,7 @@ from libbnb.functional.mx_products import gemm_mx
 from libbnb.functional.optimizer import gradient_norm, optimizer_update_8bit_blockwise, optimizer_update_32bit
 from libbnb.functional.sparse import COOSparseTensor, coo_zeros, spmm_coo, spmm_coo_very_sparse
 from libbnb.functional.ternary import dequantize_ternary, quantize_ternary
+from libbnb.functional.ternary_products import gemm_ternary, linear_ternary
 from libbnb.matmul_state import MatmulLtState
 from libbnb.quant_state import QuantState
 
@@ -61,6 +62,7 @@ __all__ = [
     "dequantize_nf4",
     "dequantize_ternary",
     "gemm_mx",
+    "gemm_ternary",
     "gemv_4bit",
     "get_4bit_type",
     "gradient_norm",
@@ -73,6 +75,7 @@ __all__ = [
     "int8_vectorwise_dequant",
     "int8_vectorwise_quant",
     "linear_int8",
+    "linear_ternary",
     "matmul",
     "matmul_4bit",
     "matmul_fp8",
