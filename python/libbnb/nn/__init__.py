@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Layers for PyTorch with weights in NF4, FP4, int8 and FP8, with the classes and state dicts of bitsandbytes' `nn`."""
+"""Layers for PyTorch with weights in NF4, FP4, int8 and FP8, with the classes and state dicts of bitsandbytes' `nn`,
+and those of BitNet."""
 
 try:
     import torch  # noqa: F401  # pyright: ignore[reportUnusedImport]
@@ -7,6 +8,10 @@ except ImportError as error:
     raise ImportError("libbnb.nn needs PyTorch: pip install libbnb[torch]") from error
 
 from libbnb.nn import parametrize
+from libbnb.nn._ternary import int8_ste, ternary_ste
+from libbnb.nn.bit_linear import BitLinear, pack_model, replace_with_bitlinear
+from libbnb.nn.bitnet_adapter import BitNetAdapter
+from libbnb.nn.bitnet_config import BitNetConfig
 from libbnb.nn.configuration import QuantizationConfig
 from libbnb.nn.dequantize import dequantize_model
 from libbnb.nn.embedding import Embedding, StableEmbedding
@@ -24,6 +29,9 @@ from libbnb.nn.replicas import broadcast_quantized
 from libbnb.nn.switchback import SwitchBackLinear, SwitchBackLinearGlobal, SwitchBackLinearVectorwise
 
 __all__ = [
+    "BitLinear",
+    "BitNetAdapter",
+    "BitNetConfig",
     "Embedding",
     "Embedding4bit",
     "Embedding8bit",
@@ -48,8 +56,12 @@ __all__ = [
     "dequantize_model",
     "find_outlier_dims",
     "get_memory_footprint",
+    "int8_ste",
+    "pack_model",
     "parametrize",
     "quantize_model",
     "quantize_parameter_4bit",
     "quantized_layer",
+    "replace_with_bitlinear",
+    "ternary_ste",
 ]
