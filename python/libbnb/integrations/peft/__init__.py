@@ -12,9 +12,9 @@ try:
 except ImportError as error:
     raise ImportError("libbnb.integrations.peft needs PEFT: pip install peft") from error
 
-from libbnb.integrations.peft._layers import LoraLinear
+from libbnb.integrations.peft._layers import LoraBitLinear, LoraLinear
 from libbnb.integrations.peft._model import LoraModel, register
 
-__all__ = ["LoraLinear", "LoraModel", "register"]
+__all__ = ["LoraBitLinear", "LoraLinear", "LoraModel", "register"]
 
 register()

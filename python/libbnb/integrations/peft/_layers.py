@@ -144,6 +144,35 @@ class LoraLinear(Linear):
         self.merged_adapters.clear()
 
 
+class LoraBitLinear(LoraLinear):
+    """PEFT's LoRA layer for a `BitLinear`: what `BitNetAdapter` is without PEFT. It packs the layer."""
+
+    def update_layer(self, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        """Adds an adapter.
+
+        Raises
+        ------
+        ValueError
+            It begins as a part of the weights (PiSSA, OLoRA): the rest would not be ternary.
+        """
+        layer: Any = self.get_base_layer()
+        layer.pack()
+        with self._as_plain() as dense:
+            Linear.update_layer(self, adapter_name, *args, **kwargs)
+        if dense.floats is not None and not torch.equal(dense.weight, Dense(layer).weight):
+            raise ValueError(f"adapter {adapter_name!r} takes a part out of the weights: the rest would not be ternary")
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Refuses: the sum of ternary weights and an adapter is not ternary. `unload` leaves the adapter away.
+
+        Raises
+        ------
+        ValueError
+            Always.
+        """
+        raise ValueError("an adapter cannot be merged into ternary weights: their sum is not ternary")
+
+
 def _put(layer: Any, parts: dict[str, Any]) -> None:
     """Makes parameters from before those of a layer again, wherever it is now."""
     device = layer.weight.device

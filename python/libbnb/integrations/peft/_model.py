@@ -13,14 +13,15 @@ from typing import Any
 import peft
 from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 
-from libbnb.integrations.peft._layers import LoraLinear
+from libbnb.integrations.peft._layers import LoraBitLinear, LoraLinear
+from libbnb.nn.bit_linear import BitLinear
 from libbnb.nn.dequantize import QUANTIZED_LINEAR
 
-_LAYERS: dict[Any, Any] = dict.fromkeys(QUANTIZED_LINEAR, LoraLinear)
+_LAYERS: dict[Any, Any] = dict.fromkeys(QUANTIZED_LINEAR, LoraLinear) | {BitLinear: LoraBitLinear}
 
 
 class LoraModel(peft.LoraModel):
-    """PEFT's `LoraModel`, with `LoraLinear` for libbnb's layers."""
+    """PEFT's `LoraModel`, with `LoraLinear` and `LoraBitLinear` for libbnb's layers."""
 
     def _create_and_replace(self, lora_config: Any, *args: Any, **kwargs: Any) -> None:
         # Custom modules belong to a config and are not saved with it: one that was loaded has none.
