@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -265,6 +266,30 @@ def minilm(document: dict[str, Any]) -> str:
     return table(["format", "mean cosine", "worst", "bitsandbytes: mean", "worst"], rows)
 
 
+def bitnet(document: dict[str, Any]) -> str:
+    rows = [
+        [
+            name,
+            f"{run['held_out_loss']:.3f}",
+            f"{math.exp(run['held_out_loss']):.2f}",
+            f"{1e3 * run['seconds'] / document['steps']:.0f}",
+        ]
+        for name, run in document["runs"].items()
+    ]
+    gguf = document["gguf"]
+    same = (
+        ("the same", "bit for bit") if document["same_tokens"] and gguf["same_bits"] else ("OTHER", "WITH OTHER BITS")
+    )
+    made = (
+        f"{document['parameters'] / 1e6:.1f} million parameters, {document['steps']:,} steps. Packed, the linear layers "
+        f"take {document['float_bytes'] / document['packed_bytes']:.1f} times fewer bytes than in fp32, "
+        f"{document['sparsity']:.0%} of the weights are zero, and {same[0]} tokens are written. The GGUF file has "
+        f"{gguf['file_bytes'] / 1e6:.2f} MB and {gguf['ternary_tensors']} ternary tensors, which were read back {same[1]}. "
+        f"torch {document['versions']['torch']}; {document['date']}."
+    )
+    return f"{table(['model', 'loss on held-out text, nats a token', 'perplexity', 'ms a step'], rows)}\n\n{made}"
+
+
 # name of the marked place -> (result file, what makes the text)
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "quantize": ("quantize", quantize),
@@ -281,6 +306,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "products-ternary": ("ternary_products", ternary_products),
     "generation": ("generation", generation),
     "minilm": ("minilm", minilm),
+    "bitnet": ("bitnet", bitnet),
 }
 # picture -> (result file, what draws it)
 PLOTS: dict[str, tuple[str, Callable[[dict[str, Any], Path], None]]] = {
