@@ -281,10 +281,10 @@ def bitnet(document: dict[str, Any]) -> str:
         ("the same", "bit for bit") if document["same_tokens"] and gguf["same_bits"] else ("OTHER", "WITH OTHER BITS")
     )
     made = (
-        f"{document['parameters'] / 1e6:.1f} million parameters, {document['steps']:,} steps. Packed, the linear layers "
-        f"take {document['float_bytes'] / document['packed_bytes']:.1f} times fewer bytes than in fp32, "
+        f"{document['parameters'] / 1e6:.1f} million parameters, {document['steps']:,} steps. Packed, the linear "
+        f"layers take {document['float_bytes'] / document['packed_bytes']:.1f} times fewer bytes than in fp32, "
         f"{document['sparsity']:.0%} of the weights are zero, and {same[0]} tokens are written. The GGUF file has "
-        f"{gguf['file_bytes'] / 1e6:.2f} MB and {gguf['ternary_tensors']} ternary tensors, which were read back {same[1]}. "
+        f"{gguf['file_bytes'] / 1e6:.2f} MB and {gguf['ternary_tensors']} ternary tensors, read back {same[1]}. "
         f"torch {document['versions']['torch']}; {document['date']}."
     )
     return f"{table(['model', 'loss on held-out text, nats a token', 'perplexity', 'ms a step'], rows)}\n\n{made}"
