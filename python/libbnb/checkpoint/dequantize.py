@@ -105,13 +105,28 @@ def _steps(source: Source, packed: dict[str, Packed], wanted: str | None) -> lis
     for name, tensor in source.tensors.items():
         if name in packed:
             weight = packed[name]
-            step = weight.unpack(wanted or weight.dtype or fallback)
-            transposed = is_conv1d(name, source.config) and weight.format in ("nf4", "fp4", "int8")
-            steps.append(_transposed(step) if transposed else step)
+            steps.append(plain_step(weight, wanted or weight.dtype or fallback, source.config))
         elif name not in inside:
             converts = wanted is not None and tensor.dtype in dtypes.FLOAT_DTYPES and tensor.dtype != wanted
             steps.append(_cast_step(tensor, wanted) if converts and wanted else copy_step(tensor))
     return steps
+
+
+def plain_step(weight: Packed, dtype: str, config: dict[str, Any] | None) -> Step:
+    """The step that turns a quantized weight into what its module stores without quantization.
+
+    Parameters
+    ----------
+    weight : Packed
+        The weight.
+    dtype : str
+        In safetensors' spelling.
+    config : dict or None
+        config.json of the model.
+    """
+    step = weight.unpack(dtype)
+    transposed = is_conv1d(weight.name, config) and weight.format in ("nf4", "fp4", "int8")
+    return _transposed(step) if transposed else step
 
 
 def _config(source: Source, wanted: str | None) -> dict[str, Any] | None:

@@ -28,7 +28,7 @@ def load_bytes(tensor: TensorInfo) -> bytes:
 
 def find_in(source: Source) -> dict[str, Packed]:
     """The quantized weights of a checkpoint, by name."""
-    return find_packed(source.tensors, load_bytes)
+    return find_packed(source.tensors, load_bytes, source.config)
 
 
 def usual_dtype(source: Source) -> str:

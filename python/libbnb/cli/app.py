@@ -12,6 +12,7 @@ from libbnb.cli.bench import bench
 from libbnb.cli.compare import compare
 from libbnb.cli.dequantize import dequantize
 from libbnb.cli.doctor import doctor
+from libbnb.cli.export_gguf import export_gguf
 from libbnb.cli.inspect import inspect
 from libbnb.cli.quantize import quantize
 
@@ -44,3 +45,4 @@ def options(
 
 for _command in (quantize, dequantize, inspect, compare, doctor, bench):
     app.command()(_command)
+app.command("export-gguf")(export_gguf)

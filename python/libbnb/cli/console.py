@@ -100,6 +100,17 @@ def table(*columns: str, title: str | None = None) -> Table:
     return made
 
 
+def print_totals(totals: list[dict[str, Any]]) -> None:
+    """A line per format."""
+    rows = table("format", "tensors", "parameters", "bits/weight", "size")
+    for total in totals:
+        rows.add_row(
+            total["format"], str(total["tensors"]), count(total["elements"]), f"{total['bits_per_weight']:.2f}",
+            size(total["nbytes"]),
+        )  # fmt: skip
+    out.print(rows)
+
+
 class _Rate(ProgressColumn):
     """GB/s and parameters/s since the work started, not counting what an earlier run had done."""
 

@@ -10,19 +10,26 @@ from typing import Annotated, Any
 import typer
 
 from libbnb.checkpoint import Entry, describe_checkpoint
-from libbnb.cli.console import count, out, print_json, reporting, size, table
+from libbnb.cli import inspect_gguf
+from libbnb.cli.console import out, print_json, print_totals, reporting, size, table
+from libbnb.cli.gguf_package import is_gguf, need_gguf
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A safetensors file, or a model folder.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A safetensors or GGUF file, or a model folder.")],
     summary: Annotated[bool, typer.Option("--summary", help="Only the totals.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Show what is in a checkpoint: tensors, formats, shapes, sizes.
 
-    A quantized weight and its scales are one line; its size and its bits per weight count the scales.
+    A quantized weight and its scales are one line; its size and its bits per weight count the scales. Of a GGUF file
+    the metadata are shown, too, and how many weights of ternary tensors are zero.
     """
     with reporting():
+        if is_gguf(path):
+            need_gguf()
+            _inspect_gguf(path, summary, as_json)
+            return
         entries = describe_checkpoint(path)
         totals = _totals(entries)
         if as_json:
@@ -32,7 +39,18 @@ def inspect(
         if not summary:
             _print_tensors(entries)
             out.print()
-        _print_totals(totals)
+        print_totals(totals)
+
+
+def _inspect_gguf(path: Path, summary: bool, as_json: bool) -> None:
+    description = inspect_gguf.describe(path, with_sparsity=as_json or not summary)
+    if as_json:
+        print_json(description)
+        return
+    if not summary:
+        inspect_gguf.print_metadata(description)
+        inspect_gguf.print_tensors(description)
+    print_totals(description["totals"])
 
 
 def _totals(entries: list[Entry]) -> list[dict[str, Any]]:
@@ -60,14 +78,4 @@ def _print_tensors(entries: list[Entry]) -> None:
     for entry in entries:
         shape = " x ".join(map(str, entry.shape)) or "scalar"
         rows.add_row(entry.name, _format(entry), shape, f"{entry.bits_per_weight:.2f}", size(entry.nbytes))
-    out.print(rows)
-
-
-def _print_totals(totals: list[dict[str, Any]]) -> None:
-    rows = table("format", "tensors", "parameters", "bits/weight", "size")
-    for total in totals:
-        rows.add_row(
-            total["format"], str(total["tensors"]), count(total["elements"]), f"{total['bits_per_weight']:.2f}",
-            size(total["nbytes"]),
-        )  # fmt: skip
     out.print(rows)

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from libbnb.checkpoint.errors import CheckpointError
-from libbnb.checkpoint.formats import fourbit, fp8, int8
+from libbnb.checkpoint.formats import bitnet, fourbit, fp8, int8
 from libbnb.checkpoint.formats.base import Format, Load, Packed
 from libbnb.checkpoint.reader import TensorInfo
 
@@ -76,7 +77,7 @@ def parse_format(text: str) -> Format:
     return make_format(name, int(blocksize) if blocksize else None, double_quant)
 
 
-def find_packed(tensors: dict[str, TensorInfo], load: Load) -> dict[str, Packed]:
+def find_packed(tensors: dict[str, TensorInfo], load: Load, config: dict[str, Any] | None = None) -> dict[str, Packed]:
     """The quantized weights among some tensors, by name.
 
     Parameters
@@ -85,6 +86,8 @@ def find_packed(tensors: dict[str, TensorInfo], load: Load) -> dict[str, Packed]
         All tensors of a checkpoint.
     load : callable
         Gives the bytes of a (small) tensor.
+    config : dict or None
+        config.json of the model. Without it no ternary weights of transformers' BitNet integration are found.
 
     Raises
     ------
@@ -92,4 +95,5 @@ def find_packed(tensors: dict[str, TensorInfo], load: Load) -> dict[str, Packed]
         The tensors of a weight do not fit together.
     """
     found = {packed.name: packed for find in _FINDERS for packed in find(tensors, load)}
+    found |= {packed.name: packed for packed in bitnet.find(tensors, load, config)}
     return {name: found[name] for name in tensors if name in found}

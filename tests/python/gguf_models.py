@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT
+"""Model folders for the tests of GGUF files, made on the spot: small, random, complete."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from checkpoints import save_model
+
+_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LLAMA3_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|" + _REST
+QWEN2_SPLIT = LLAMA3_SPLIT.replace(r"\p{N}{1,3}", r"\p{N}")
+TEXT = "It's a small text: 1234 words, or 56?\n\n  def f(x):\n    return x*x  # ünïcode, 日本\n" * 20
+
+VOCABULARY = 384
+CONFIG: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_act": "silu",
+    "vocab_size": VOCABULARY,
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+}
+BITNET_CONFIG = CONFIG | {"architectures": ["BitNetForCausalLM"], "model_type": "bitnet", "tie_word_embeddings": True}
+
+
+def linear_shapes(config: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """Shapes of the linear layers of one layer of a model, by their names in it."""
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    head = config.get("head_dim") or hidden // config["num_attention_heads"]
+    queries, keys = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
+    return {
+        "self_attn.q_proj": (queries, hidden),
+        "self_attn.k_proj": (keys, hidden),
+        "self_attn.v_proj": (keys, hidden),
+        "self_attn.o_proj": (hidden, queries),
+        "mlp.gate_proj": (inner, hidden),
+        "mlp.up_proj": (inner, hidden),
+        "mlp.down_proj": (hidden, inner),
+    }
+
+
+def tensors(rng: np.random.Generator, config: dict[str, Any], dtype: Any = np.float32) -> dict[str, Any]:
+    """Random tensors of a model of the Llama or BitNet family."""
+
+    def normal(*shape: int) -> Any:
+        return (rng.standard_normal(shape) * 0.05).astype(dtype)
+
+    hidden = config["hidden_size"]
+    norms = {"input_layernorm": hidden, "post_attention_layernorm": hidden}
+    if config["model_type"] == "bitnet":
+        norms |= {"self_attn.attn_sub_norm": hidden, "mlp.ffn_sub_norm": config["intermediate_size"]}
+    made = {"model.embed_tokens.weight": normal(config["vocab_size"], hidden), "model.norm.weight": 1 + normal(hidden)}
+    for layer in range(config["num_hidden_layers"]):
+        for name, shape in linear_shapes(config).items():
+            made[f"model.layers.{layer}.{name}.weight"] = normal(*shape)
+        for name, length in norms.items():
+            made[f"model.layers.{layer}.{name}.weight"] = 1 + normal(length)
+    if not config["tie_word_embeddings"]:
+        made["lm_head.weight"] = normal(config["vocab_size"], hidden)
+    return made
+
+
+def model_folder(folder: Path, rng: np.random.Generator, config: dict[str, Any] = CONFIG, **changes: Any) -> Path:
+    """A model folder with random tensors and a tokenizer."""
+    changed = config | changes
+    save_model(folder, tensors(rng, changed), config=changed)
+    save_bpe(folder)
+    return folder
+
+
+def bpe(split: str = LLAMA3_SPLIT, ignore_merges: bool = True) -> Any:
+    """A byte-level BPE tokenizer, trained on a small text."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    made = Tokenizer(models.BPE(ignore_merges=ignore_merges))
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(split), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    made.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY - 4,
+        initial_alphabet=alphabet,
+        special_tokens=["<|begin|>", "<|end|>"],
+        show_progress=False,
+    )
+    made.train_from_iterator([TEXT], trainer)
+    return made
+
+
+def save_bpe(folder: Path, **arguments: Any) -> Any:
+    """Puts a byte-level BPE tokenizer into a folder."""
+    made = bpe(**arguments)
+    made.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"bos_token": "<|begin|>", "eos_token": "<|end|>", "chat_template": "{{ messages }}"})
+    )
+    return made
+
+
+def ternary(rng: np.random.Generator, shape: tuple[int, ...], scale: float) -> Any:
+    """Random weights of one magnitude, and zeros."""
+    return (rng.integers(-1, 2, shape) * np.float32(scale)).astype(np.float32)
