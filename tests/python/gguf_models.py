@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 
 from checkpoints import save_model
@@ -116,3 +117,51 @@ def save_bpe(folder: Path, **arguments: Any) -> Any:
 def ternary(rng: np.random.Generator, shape: tuple[int, ...], scale: float) -> Any:
     """Random weights of one magnitude, and zeros."""
     return (rng.integers(-1, 2, shape) * np.float32(scale)).astype(np.float32)
+
+
+LAYER_NAMES = {
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.attn_sub_norm": "attn_sub_norm",
+    "mlp.ffn_sub_norm": "ffn_sub_norm",
+}
+
+
+def read_gguf(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Metadata and tensors, as the gguf package reads them."""
+    reader = gguf.GGUFReader(path)
+    return {key: part.contents() for key, part in reader.fields.items()}, {one.name: one for one in reader.tensors}
+
+
+def llama_cpp_name(name: str) -> str:
+    """The name of a tensor in a file for llama.cpp."""
+    outside = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+    module, _, suffix = name.rpartition(".")
+    if module in outside:
+        return f"{outside[module]}.{suffix}"
+    _, _, layer, rest = module.split(".", 3)
+    return f"blk.{layer}.{LAYER_NAMES[rest]}.{suffix}"
+
+
+def permuted(weight: Any, heads: int) -> Any:
+    """Rows i and i + half of each head become neighbours."""
+    size = len(weight) // heads
+    order = [head * size + half * size // 2 + i for head in range(heads) for i in range(size // 2) for half in (0, 1)]
+    return weight[order]
+
+
+def as_written(name: str, weight: Any, config: dict[str, Any]) -> Any:
+    """A tensor of a checkpoint as llama.cpp wants it."""
+    if config["architectures"][0] in ("LlamaForCausalLM", "MistralForCausalLM"):
+        if ".q_proj." in name:
+            return permuted(weight, config["num_attention_heads"])
+        if ".k_proj." in name:
+            return permuted(weight, config["num_key_value_heads"])
+    return weight

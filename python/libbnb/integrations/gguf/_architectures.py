@@ -24,7 +24,7 @@ _SUFFIXES = (".weight", ".bias")
 
 # Buffers that old checkpoints carry along; everybody computes them.
 _COMPUTED = (".rotary_emb.inv_freq", ".attention.masked_bias", ".attn.masked_bias")
-OUTPUT_HEAD = "lm_head.weight"
+EMBEDDING, OUTPUT_HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
 @dataclass(frozen=True)
@@ -193,12 +193,63 @@ def _refuse_biases(row: Architecture, config: Config, mapped: dict[str, str]) ->
             raise unsupported(f"{name}: {row.name} computes without this bias")
 
 
+def refuse_shapes(mapped: dict[str, str], shapes: dict[str, tuple[int, ...]], config: Config) -> None:
+    """Raise if a tensor has not the shape that follows from the config: llama.cpp would refuse the file.
+
+    Parameters
+    ----------
+    mapped : dict
+        Names in the checkpoint and in the file.
+    shapes : dict
+        Shapes by names in the checkpoint.
+    config : Config
+        The config.
+    """
+    wanted = _shapes(config, shapes[EMBEDDING][0])
+    for name, target in mapped.items():
+        module, _, suffix = target.rpartition(".")
+        shape = wanted[module.rpartition(".")[2]]
+        shape = shape[:1] if suffix == "bias" else shape
+        if shapes[name] != shape:
+            raise unsupported(f"{name} has shape {_text(shapes[name])}, must be {_text(shape)} by config.json")
+
+
+def _shapes(config: Config, vocab_size: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of weights by the last part of their module's name in the file."""
+    hidden, inner = config.hidden_size, config.count("intermediate_size")
+    queries, keys = config.heads * config.head_size, config.kv_heads * config.head_size
+    return {
+        _last(MODEL_TENSOR.ATTN_Q): (queries, hidden),
+        _last(MODEL_TENSOR.ATTN_K): (keys, hidden),
+        _last(MODEL_TENSOR.ATTN_V): (keys, hidden),
+        _last(MODEL_TENSOR.ATTN_OUT): (hidden, queries),
+        _last(MODEL_TENSOR.FFN_GATE): (inner, hidden),
+        _last(MODEL_TENSOR.FFN_UP): (inner, hidden),
+        _last(MODEL_TENSOR.FFN_DOWN): (hidden, inner),
+        _last(MODEL_TENSOR.ATTN_NORM): (hidden,),
+        _last(MODEL_TENSOR.FFN_NORM): (hidden,),
+        _last(MODEL_TENSOR.ATTN_SUB_NORM): (hidden,),
+        _last(MODEL_TENSOR.FFN_SUB_NORM): (inner,),
+        _last(MODEL_TENSOR.OUTPUT_NORM): (hidden,),
+        _last(MODEL_TENSOR.TOKEN_EMBD): (vocab_size, hidden),
+        _last(MODEL_TENSOR.OUTPUT): (vocab_size, hidden),
+    }
+
+
+def _last(tensor: MODEL_TENSOR) -> str:
+    return TENSOR_NAMES[tensor].rpartition(".")[2]
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
 def permuted_rows(target: str, config: Config) -> int:
     """The number of heads among which the rows of this tensor change places; 0 if they do not."""
     module = target.rpartition(".")[0]
-    if module.endswith(TENSOR_NAMES[MODEL_TENSOR.ATTN_Q].rpartition(".")[2]):
+    if module.endswith(_last(MODEL_TENSOR.ATTN_Q)):
         return config.heads
-    if module.endswith(TENSOR_NAMES[MODEL_TENSOR.ATTN_K].rpartition(".")[2]):
+    if module.endswith(_last(MODEL_TENSOR.ATTN_K)):
         return config.kv_heads
     return 0
 

@@ -23,6 +23,7 @@ from libbnb.checkpoint.run import Progress, Silent, Stopwatch
 from libbnb.checkpoint.source import Source, open_source
 from libbnb.checkpoint.step import ByteArray
 from libbnb.integrations.gguf._architectures import (
+    EMBEDDING,
     OUTPUT_HEAD,
     Architecture,
     find_architecture,
@@ -39,7 +40,6 @@ from libbnb.integrations.gguf._types import Type, find_type
 
 SUFFIX = ".gguf"
 GENERIC = "generic"  # `general.architecture` of files that no program can run
-_EMBEDDING = "model.embed_tokens.weight"
 
 
 @dataclass
@@ -227,7 +227,7 @@ def _complete(writer: gguf.GGUFWriter, row: Architecture, source: Source, option
     if not row.ties and not is_tied and OUTPUT_HEAD not in planner.names:
         raise unsupported(f"there is no {OUTPUT_HEAD}, and tie_word_embeddings is not true")
     plan = planner.complete(row, config, is_tied)
-    rows = planner.shape(_EMBEDDING)[0]
+    rows = planner.shape(EMBEDDING)[0]
     plan.notes += [row.note] if row.note else []
     plan.notes += add_hyperparameters(writer, row, config, rows)
     if options.tokenizer:

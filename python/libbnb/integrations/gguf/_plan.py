@@ -111,6 +111,7 @@ class Planner:
         """
         plan = Plan()
         mapped = _architectures.map_tensors(row, config, self.names, is_tied)
+        _architectures.refuse_shapes(mapped, {name: self.shape(name) for name in mapped}, config)
         for name in self.names:
             if name not in mapped:
                 plan.left_out.setdefault("llama.cpp computes it or takes the embedding", []).append(name)
