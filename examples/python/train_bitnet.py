@@ -135,9 +135,9 @@ def layer_bytes(model: Any) -> int:
 def export(model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path) -> dict[str, Any]:
     """Saves the packed model as transformers and llama.cpp read it, and reads the file for llama.cpp back."""
     import gguf
-    from libbnb.integrations.gguf import export_gguf
 
     import libbnb
+    from libbnb.integrations.gguf import export_gguf
 
     bitnet.save_pretrained(model, folder)
     tokenizer.save_pretrained(folder)

@@ -18,8 +18,9 @@ import numpy as np
 import yaml
 
 from libbnb.checkpoint.errors import os_errors_name
+from libbnb.checkpoint.progress import Progress, Silent
 from libbnb.checkpoint.read_ahead import ReadAhead
-from libbnb.checkpoint.run import Progress, Silent, Stopwatch
+from libbnb.checkpoint.run import Stopwatch
 from libbnb.checkpoint.source import Source, open_source
 from libbnb.checkpoint.step import ByteArray
 from libbnb.integrations.gguf._architectures import (
