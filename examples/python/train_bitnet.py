@@ -69,6 +69,7 @@ def make_models(end: int) -> dict[str, Any]:
         num_attention_heads=HEADS,
         num_key_value_heads=HEADS,
         max_position_embeddings=4 * CONTEXT,
+        hidden_act="silu",  # that of the paper, which llama.cpp computes; Microsoft's models have relu2
         tie_word_embeddings=True,
         bos_token_id=end,
         eos_token_id=end,

@@ -12,7 +12,7 @@ from typing import Any
 import gguf
 import numpy as np
 
-from libbnb import get_num_threads
+from libbnb import get_num_threads, quantize_ternary
 from libbnb.integrations.gguf import _iq4_nl
 from libbnb.integrations.gguf._errors import GGUFError
 
@@ -85,6 +85,17 @@ def _with_gguf(ggml: gguf.GGMLQuantizationType) -> _Quantizer:
     return quantize
 
 
+def _with_ours(name: str) -> _Quantizer:
+    """libbnb's quantizer, which has the bits of the gguf package's and is several times as fast."""
+
+    block = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[name.upper()]][0]
+
+    def quantize(rows: Any) -> Any:
+        return quantize_ternary(rows, block, name, "absmax")[0]
+
+    return quantize
+
+
 _FRONT, _BACK = 0, -2
 _G, _F = gguf.GGMLQuantizationType, gguf.LlamaFileType
 
@@ -96,8 +107,8 @@ _ROWS = (
     Type("q4_0", _G.Q4_0, _F.MOSTLY_Q4_0, _with_gguf(_G.Q4_0), _FRONT),
     Type("iq4_nl", _G.IQ4_NL, _F.MOSTLY_IQ4_NL, _iq4_nl.quantize, _FRONT),
     Type("mxfp4", _G.MXFP4, _F.MOSTLY_MXFP4_MOE, _with_gguf(_G.MXFP4)),
-    Type("tq1_0", _G.TQ1_0, _F.MOSTLY_TQ1_0, _with_gguf(_G.TQ1_0), _BACK, True),
-    Type("tq2_0", _G.TQ2_0, _F.MOSTLY_TQ2_0, _with_gguf(_G.TQ2_0), _BACK, True),
+    Type("tq1_0", _G.TQ1_0, _F.MOSTLY_TQ1_0, _with_ours("tq1_0"), _BACK, True),
+    Type("tq2_0", _G.TQ2_0, _F.MOSTLY_TQ2_0, _with_ours("tq2_0"), _BACK, True),
 )
 TYPES = {row.name: row for row in _ROWS}
 TYPE_NAMES = tuple(TYPES)
