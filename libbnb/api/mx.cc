@@ -39,17 +39,19 @@ const MxFormat &bnb::api::check_quant_type_mx(Check &check, bnb_quant_type quant
 }
 
 void bnb::api::check_mx_rows(Check &check, const MxFormat &format, const char *name, int64_t cols) {
-  check.that(cols % format.blocksize == 0, "%s has rows of %lld elements, must have a multiple of %lld, the block of the format",
-             name, (long long)cols, (long long)format.blocksize);
+  check.that(cols % format.blocksize == 0,
+             "%s has rows of %lld elements, must have a multiple of %lld, the block of the format", name,
+             (long long)cols, (long long)format.blocksize);
 }
 
 void bnb::api::check_mx_codes(Check &check, const MxFormat &format, const char *name, const View &codes, int64_t n) {
   if (!check.ok()) return;
-  check.elements(name, codes, n / format.codes_a_byte, format.codes_a_byte == 2 ? "two codes a byte" : "one per element");
+  check.elements(name, codes, n / format.codes_a_byte,
+                 format.codes_a_byte == 2 ? "two codes a byte" : "one per element");
 }
 
-AbsmaxView bnb::api::check_mx_scales(Check &check, const MxFormat &format, const DLTensor *scale, const DLTensor *tensor_scale,
-                                     int64_t n) {
+AbsmaxView bnb::api::check_mx_scales(Check &check, const MxFormat &format, const DLTensor *scale,
+                                     const DLTensor *tensor_scale, int64_t n) {
   AbsmaxView view;
   const View scales = check.input("scale", scale, format.scale_dtypes);
   if (check.ok()) check.elements("scale", scales, n / format.blocksize, "one per block");
@@ -68,7 +70,8 @@ bnb_status cquantize_mx(const DLTensor *A, bnb_quant_type quant_type, bnb_mx_sca
   Check check("cquantize_mx");
   const View a = check.input("A", A, kFloats);
   const MxFormat &format = check_quant_type_mx(check, quant_type);
-  check.that(rule >= BNB_MX_FLOOR && rule <= BNB_MX_RCEIL, "rule is %d, must be BNB_MX_FLOOR (0) .. BNB_MX_RCEIL (3)", int(rule));
+  check.that(rule >= BNB_MX_FLOOR && rule <= BNB_MX_RCEIL, "rule is %d, must be BNB_MX_FLOOR (0) .. BNB_MX_RCEIL (3)",
+             int(rule));
   check.that(a.ndim > 0, "A has no dimensions, must have at least 1");
   if (check.ok()) check_mx_rows(check, format, "A", a.shape[a.ndim - 1]);
   const View o = check.output("out", out, format.code_dtypes);
@@ -87,19 +90,21 @@ bnb_status cquantize_mx(const DLTensor *A, bnb_quant_type quant_type, bnb_mx_sca
                    stream);
 }
 
-bnb_status cdequantize_mx(const DLTensor *A, const DLTensor *scale, const DLTensor *tensor_scale, bnb_quant_type quant_type,
-                          DLTensor *out, void *stream) {
+bnb_status cdequantize_mx(const DLTensor *A, const DLTensor *scale, const DLTensor *tensor_scale,
+                          bnb_quant_type quant_type, DLTensor *out, void *stream) {
   Check check("cdequantize_mx");
   const View o = check.output("out", out, kFloats);
   const MxFormat &format = check_quant_type_mx(check, quant_type);
   if (check.ok()) {
-    check.that(o.n % format.blocksize == 0, "out has %lld elements, must have a multiple of %lld, the block of the format",
-               (long long)o.n, (long long)format.blocksize);
+    check.that(o.n % format.blocksize == 0,
+               "out has %lld elements, must have a multiple of %lld, the block of the format", (long long)o.n,
+               (long long)format.blocksize);
   }
   const View codes = check.input("A", A, format.code_dtypes);
   check_mx_codes(check, format, "A", codes, o.n);
   if (!check.ok()) return check.finish();
   const AbsmaxView scales = check_mx_scales(check, format, scale, tensor_scale, o.n);
-  return check.run(&Backend::dequantize_mx,
-                   {o.dtype, static_cast<const uint8_t *>(codes.data), scales, quant_type, o.n, format.blocksize, o.data}, stream);
+  return check.run(
+      &Backend::dequantize_mx,
+      {o.dtype, static_cast<const uint8_t *>(codes.data), scales, quant_type, o.n, format.blocksize, o.data}, stream);
 }

@@ -26,7 +26,8 @@ void check_mx_rows(Check &check, const MxFormat &format, const char *name, int64
 void check_mx_codes(Check &check, const MxFormat &format, const char *name, const View &codes, int64_t n);
 
 // The scales of n elements. tensor_scale may be NULL.
-AbsmaxView check_mx_scales(Check &check, const MxFormat &format, const DLTensor *scale, const DLTensor *tensor_scale, int64_t n);
+AbsmaxView check_mx_scales(Check &check, const MxFormat &format, const DLTensor *scale, const DLTensor *tensor_scale,
+                           int64_t n);
 
 }  // namespace bnb::api
 

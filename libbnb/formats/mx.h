@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// OCP microscaling (MX specification 1.0) and NVFP4: block sizes, scales that are powers of two (E8M0) and how they are chosen.
+// OCP microscaling (MX specification 1.0) and NVFP4: block sizes, scales that are powers of two (E8M0) and how they are
+// chosen.
 #ifndef BNB_FORMATS_MX_H_
 #define BNB_FORMATS_MX_H_
 
@@ -18,8 +19,8 @@ BNB_FN constexpr float decode(uint8_t code) {
   return float_from_bits(code == 0 ? 0x00400000u : uint32_t(code) << 23);
 }
 
-// 1 / decode(code), a number of fp32 for every code below 254. Rules give no other: absmax is below 2^128 and the exponents of all
-// largest values are above 0.
+// 1 / decode(code), a number of fp32 for every code below 254. Rules give no other: absmax is below 2^128, and 4 is among
+// the values of every element.
 BNB_FN constexpr float reciprocal(uint8_t code) { return float_from_bits(uint32_t(254 - code) << 23); }
 
 }  // namespace e8m0
@@ -31,7 +32,7 @@ enum : int { kBlock = 32, kNvfp4Block = 16 };
 // Rules as bnb_mx_scale numbers them.
 enum Rule : int { kFloor = 0, kCeil = 1, kEven = 2, kRceil = 3 };
 
-// What rules take from an element format: the biased exponent of its largest power of two, less the bias of fp32.
+// What rules take from an element format: the exponent of its largest power of two.
 template <typename Element>
 BNB_FN constexpr uint32_t largest_exponent() {
   return (bits_from_float(Element::max_finite()) >> 23) - 127;

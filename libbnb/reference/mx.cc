@@ -34,10 +34,10 @@ void with_element(bnb_quant_type quant_type, Body &&body) {
 
 // How the elements of a block are turned into codes.
 struct BlockScale {
-  float factor;            // x is multiplied by this,
-  float tensor, block;     // or divided by these two where it is infinite;
-  bool only_infinities;    // elements are infinite or zero,
-  bool zeros;              // or all codes are those of zero
+  float factor;          // x is multiplied by this,
+  float tensor, block;   // or divided by these two where it is infinite;
+  bool only_infinities;  // elements are infinite or zero,
+  bool zeros;            // or all codes are those of zero
 };
 
 float scaled(const BlockScale &scale, float x) {
@@ -94,8 +94,9 @@ void quantize_mx(const QuantizeMxArgs &args, int64_t begin, int64_t end) {
       for (int64_t block = begin; block < end; ++block) {
         const int64_t first = block * args.blocksize, last = first + args.blocksize;
         const float absmax = absmax_of(first, last, x);
-        const BlockScale scale = args.quant_type == BNB_NVFP4 ? nvfp4_scale(args.tensor_scale, absmax, args.scale + block)
-                                                              : mx_scale(format, args.rule, absmax, args.scale + block);
+        const BlockScale scale = args.quant_type == BNB_NVFP4
+                                     ? nvfp4_scale(args.tensor_scale, absmax, args.scale + block)
+                                     : mx_scale(format, args.rule, absmax, args.scale + block);
         for (int64_t i = first; i < last; ++i) put_code(args, i, encode(format, scaled(scale, x(i))));
       }
     });

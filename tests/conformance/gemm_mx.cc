@@ -50,7 +50,8 @@ CONFORMANCE(gemm_mx) {
   }
   for (const MxFormat &format : kMxFormats) {
     for (DLDataType dtype : kFloats) {
-      for (int64_t m : {1, 8, 16, 128}) bench_product(suite, {m, 4096, 4096, format.blocksize, format.quant_type, dtype});
+      for (int64_t m : {1, 8, 16, 128})
+        bench_product(suite, {m, 4096, 4096, format.blocksize, format.quant_type, dtype});
     }
   }
 }

@@ -38,7 +38,8 @@ struct Shape {
 Call quantize(const MxFormat &format, DLDataType dtype, Shape shape, bnb_mx_scale rule, Bytes content, Way way) {
   Call call;
   const int A = call.input("A", dtype, {shape.rows, shape.cols}, std::move(content));
-  const int out = call.output("out", way.own_dtypes ? format.code_dtype : kU8, {shape.rows, shape.cols / format.codes_a_byte});
+  const int out =
+      call.output("out", way.own_dtypes ? format.code_dtype : kU8, {shape.rows, shape.cols / format.codes_a_byte});
   const int scale =
       call.output("scale", way.own_dtypes ? format.scale_dtype : kU8, {shape.rows, shape.cols / format.blocksize});
   const int tensor_scale = way.tensor_scale ? call.output("tensor_scale", kF32, {1}) : -1;
@@ -49,12 +50,14 @@ Call quantize(const MxFormat &format, DLDataType dtype, Shape shape, bnb_mx_scal
   return call;
 }
 
-Call dequantize(const MxFormat &format, DLDataType dtype, int64_t n, Bytes codes, Bytes scales, const float *tensor_scale,
-                bool own_dtypes = false) {
+Call dequantize(const MxFormat &format, DLDataType dtype, int64_t n, Bytes codes, Bytes scales,
+                const float *tensor_scale, bool own_dtypes = false) {
   Call call;
   const int A = call.input("A", own_dtypes ? format.code_dtype : kU8, {n / format.codes_a_byte}, std::move(codes));
-  const int scale = call.input("scale", own_dtypes ? format.scale_dtype : kU8, {n / format.blocksize}, std::move(scales));
-  const int of_tensor = tensor_scale ? call.input("tensor_scale", kF32, {}, bytes_of(std::vector<float>{*tensor_scale})) : -1;
+  const int scale =
+      call.input("scale", own_dtypes ? format.scale_dtype : kU8, {n / format.blocksize}, std::move(scales));
+  const int of_tensor =
+      tensor_scale ? call.input("tensor_scale", kF32, {}, bytes_of(std::vector<float>{*tensor_scale})) : -1;
   const int out = call.output("out", dtype, {n}, Nan::kAny);
   call.invoke = [=, type = format.quant_type](DLTensor *const *t) {
     return cdequantize_mx(t[A], t[scale], of_tensor < 0 ? nullptr : t[of_tensor], type, t[out], nullptr);
@@ -95,7 +98,8 @@ void quantize_cases(Suite &suite, const MxFormat &format, DLDataType dtype, bnb_
   for (Shape shape : shapes(format.blocksize, suite.quick())) check_fill(shape, Fill::kNormal, format.blocksize);
   for (Fill fill : kAllFills) check_fill({7, 9 * format.blocksize}, fill, format.blocksize);
   check_fill(large_shape(format.blocksize, suite.quick()), Fill::kNormal, format.blocksize);
-  check_fill({61, 11 * format.blocksize}, Fill::kTies, 61 * 11 * format.blocksize);  // ties with one scale for the tensor
+  check_fill({61, 11 * format.blocksize}, Fill::kTies,
+             61 * 11 * format.blocksize);  // ties with one scale for the tensor
   check_fill({5, 3 * format.blocksize}, Fill::kTiny, 15 * format.blocksize);
   check_fill({5, 3 * format.blocksize}, Fill::kZeros, 15 * format.blocksize);
   check_fill({5, 3 * format.blocksize}, Fill::kInfinities, 15 * format.blocksize);
@@ -103,12 +107,19 @@ void quantize_cases(Suite &suite, const MxFormat &format, DLDataType dtype, bnb_
   if (size_of(dtype) != 2) return;
   const Shape pairs{2 * 65536 / (8 * format.blocksize), 8 * format.blocksize};
   for (float partner : {thresholds.top, 1.0f, 65504.0f, 0x1p-14f}) {
-    check("all_inputs/beside_" + std::to_string(partner), pairs, [&](Random &) { return all_16bit_beside(dtype, partner); });
+    check("all_inputs/beside_" + std::to_string(partner), pairs,
+          [&](Random &) { return all_16bit_beside(dtype, partner); });
   }
 }
 
 void dequantize_cases(Suite &suite, const MxFormat &format, DLDataType dtype) {
-  const float tensor_scales[] = {1.0f, 0.37f, 0.0f, 0x1p-140f, 0x1.8p120f, -2.5f, std::numeric_limits<float>::infinity(),
+  const float tensor_scales[] = {1.0f,
+                                 0.37f,
+                                 0.0f,
+                                 0x1p-140f,
+                                 0x1.8p120f,
+                                 -2.5f,
+                                 std::numeric_limits<float>::infinity(),
                                  std::numeric_limits<float>::quiet_NaN()};
   const bool two_level = format.quant_type == BNB_NVFP4;
   const auto check = [&](const std::string &rest, int64_t n, const float *tensor_scale, bool own_dtypes = false) {
@@ -137,15 +148,18 @@ void dequantize_cases(Suite &suite, const MxFormat &format, DLDataType dtype) {
 
 void bench(Suite &suite, const MxFormat &format, DLDataType dtype) {
   const int64_t n = suite.bench_elements();
-  const double bytes = double(n) * (double(size_of(dtype)) + 1.0 / double(format.codes_a_byte) + 1.0 / double(format.blocksize));
+  const double bytes =
+      double(n) * (double(size_of(dtype)) + 1.0 / double(format.codes_a_byte) + 1.0 / double(format.blocksize));
   const float one = 1.0f;
   suite.bench(name("quantize", format, dtype, ""), bytes, [&](Random &random) {
     const Way way{format.quant_type == BNB_NVFP4, false};
-    return quantize(format, dtype, {n / 4096, 4096}, BNB_MX_FLOOR, filled(Fill::kNormal, dtype, n, 128, {}, random), way);
+    return quantize(format, dtype, {n / 4096, 4096}, BNB_MX_FLOOR, filled(Fill::kNormal, dtype, n, 128, {}, random),
+                    way);
   });
   suite.bench(name("dequantize", format, dtype, ""), bytes, [&](Random &random) {
     return dequantize(format, dtype, n, random_bytes(n / format.codes_a_byte, random),
-                      Bytes(size_t(n / format.blocksize), uint8_t(0x78)), format.quant_type == BNB_NVFP4 ? &one : nullptr);
+                      Bytes(size_t(n / format.blocksize), uint8_t(0x78)),
+                      format.quant_type == BNB_NVFP4 ? &one : nullptr);
   });
 }
 
@@ -155,7 +169,8 @@ CONFORMANCE(mx) {
   for (const MxFormat &format : kMxFormats) {
     for (DLDataType dtype : kFloats) {
       if (format.quant_type == BNB_NVFP4) {
-        for (bool tensor_scale : {false, true}) quantize_cases(suite, format, dtype, BNB_MX_FLOOR, {tensor_scale, false});
+        for (bool tensor_scale : {false, true})
+          quantize_cases(suite, format, dtype, BNB_MX_FLOOR, {tensor_scale, false});
       } else {
         for (bnb_mx_scale rule : kRules) quantize_cases(suite, format, dtype, rule, {});
       }

@@ -19,7 +19,9 @@ void scale_inputs(Draw &draw, const MxFormat &format, int64_t blocks) {
   if (format.quant_type == BNB_NVFP4) draw.input("tensor_scale", kF32, {1}, draw.scale_bytes(1));
 }
 
-bnb_mx_scale rule(const Scalars &s) { return bnb_mx_scale(s.nested_blocksize & 3); }  // of a number that nothing else uses
+bnb_mx_scale rule(const Scalars &s) {
+  return bnb_mx_scale(s.nested_blocksize & 3);
+}  // of a number that nothing else uses
 
 }  // namespace
 

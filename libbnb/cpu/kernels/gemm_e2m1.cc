@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// out = A @ dequantize(B)^T + bias with MXFP4 and NVFP4 weights: which method for which shape. (MXFP8 are FP8 weights with other
-// scales: gemm_fp8.cc.)
+// out = A @ dequantize(B)^T + bias with MXFP4 and NVFP4 weights: which method for which shape. (MXFP8 are FP8 weights
+// with other scales: gemm_fp8.cc.)
 #include "cpu/kernels/gemm_panel.h"
 #include "cpu/kernels/weights_e2m1.h"
 #if defined(BNB_HAS_BF16_PRODUCTS)

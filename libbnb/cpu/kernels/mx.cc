@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // MX and NVFP4: the scales of blocks, out = encode(x * factor), and out = decode(code) * scale. EXACT.
 //
-// One byte per element, or two codes a byte, the first one in the low nibble (docs/formats.md). Blocks of 32 or 16 are whole
-// vectors on every instruction set. Some blocks together: the largest magnitudes of all, then the scales of kLanes blocks at a
-// time, then codes while the elements are in the cache. The few blocks without an ordinary factor are done again behind the others.
+// One byte per element, or two codes a byte, the first one in the low nibble (docs/formats.md). Blocks of 32 or 16 are
+// whole vectors on every instruction set. Some blocks together: the largest magnitudes of all, then the scales of
+// kLanes blocks at a time, then codes while the elements are in the cache. The few blocks without an ordinary factor
+// are done again behind the others.
 #include "formats/mx.h"
 
 #include "cpu/kernels/blocks.h"
@@ -35,7 +36,8 @@ struct MxScales {
     Ints codes;
     if (of_quotient) {
       const Ints quotient = bits(div(absmax, splat(Format::max_finite())));
-      const Mask above_smallest = greater_uint(quotient, splat_bits(formats::bits_from_float(formats::e8m0::decode(0))));
+      const Mask above_smallest =
+          greater_uint(quotient, splat_bits(formats::bits_from_float(formats::e8m0::decode(0))));
       codes = select_int(above_smallest, shift_right<23>(add_int(quotient, rounding)), splat_int(0));
     } else {
       const Ints largest = splat_bits(formats::mx::largest_exponent<Format>());
@@ -97,9 +99,30 @@ struct Nvfp4Scales {
   }
 };
 
-// Writes the codes of the scales of `count` blocks and the factors of their elements. True if a block among them is rare.
+// The largest magnitudes of `count` blocks, as bits. Those of NaN are above infinity.
+template <typename Tag, int64_t kBlock>
+BNB_INLINE void write_maxima(const char *p, int64_t count, uint32_t *maxima) {
+  constexpr int64_t kSize = sizeof(typename Tag::Storage);
+  const Ints mask = splat_bits(kMagnitudeBits);
+  const auto largest = [&](int64_t block) {
+    Ints lanes = splat_int(0);
+    for (int64_t i = 0; i < kBlock; i += kLanes) {
+      lanes = max_uint(lanes, and_int(bits(load<Tag>(p + (block * kBlock + i) * kSize)), mask));
+    }
+    return lanes;
+  };
+  int64_t i = 0;
+  for (; i + 4 <= count; i += 4) {  // one reduction across lanes for four blocks
+    reduce_max_uint(largest(i), largest(i + 1), largest(i + 2), largest(i + 3), maxima + i);
+  }
+  for (; i < count; ++i) maxima[i] = reduce_max_uint(largest(i));
+}
+
+// Writes the codes of the scales of `count` blocks and the factors of their elements. True if a block among them is
+// rare.
 template <typename Scales>
-BNB_INLINE bool write_scales(const Scales &scales, const float *maxima, int64_t count, uint8_t *codes, float *factors) {
+BNB_INLINE bool write_scales(const Scales &scales, const uint32_t *maxima, int64_t count, uint8_t *codes,
+                             float *factors) {
   bool rare = false;
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
@@ -130,7 +153,9 @@ template <typename Format, int64_t kBlock, typename Tag>
 BNB_INLINE void encode_blocks(const float *factors, const char *p, int64_t count, int64_t ahead, char *out) {
   constexpr int64_t kSize = sizeof(typename Tag::Storage), kFour = 4 * kLanes;
   static_assert(kBlock % kLanes == 0, "no vector lies in two blocks");
-  const auto code = [&](int64_t i) { return encode_saturating<Format>(mul(load<Tag>(p + i * kSize), splat(factors[i / kBlock]))); };
+  const auto code = [&](int64_t i) {
+    return encode_saturating<Format>(mul(load<Tag>(p + i * kSize), splat(factors[i / kBlock])));
+  };
   Ints codes[4];
   int64_t i = 0;
   for (; i + kFour <= count; i += kFour) {
@@ -147,20 +172,24 @@ BNB_INLINE void encode_blocks(const float *factors, const char *p, int64_t count
 
 template <typename Format, int64_t kBlock, typename Tag, typename Scales>
 BNB_INLINE void quantize(const QuantizeMxArgs &args, const Scales &scales, int64_t begin, int64_t end) {
-  constexpr int64_t kBlockSize = kBlock * int64_t(sizeof(typename Tag::Storage)), kBlockBytes = kBlock * Format::kBits / 8;
+  constexpr int64_t kBlockSize = kBlock * int64_t(sizeof(typename Tag::Storage)),
+                    kBlockBytes = kBlock * Format::kBits / 8;
   constexpr int64_t kTogether = kElementsTogether / kBlock;
   const auto produce = [&](int64_t first_byte, int64_t last_byte, char *where) {
     const int64_t last = last_byte / kBlockBytes;
     for (int64_t first = first_byte / kBlockBytes; first < last; first += kTogether) {
       const int64_t count = last - first < kTogether ? last - first : kTogether;
       const char *p = static_cast<const char *>(args.a) + first * kBlockSize;
-      float maxima[kTogether], factors[kTogether];
-      absmax({Tag::kDType, p, count * kBlock, kBlock, 0.0f, 1.0f, maxima}, 0, count);
+      uint32_t maxima[kTogether];
+      float factors[kTogether];
+      write_maxima<Tag, kBlock>(p, count, maxima);
       const bool rare = write_scales(scales, maxima, count, args.scale + first, factors);
-      encode_blocks<Format, kBlock, Tag>(factors, p, count * kBlock, bytes_ahead<Tag>((first + count) * kBlock, args.n), where);
+      encode_blocks<Format, kBlock, Tag>(factors, p, count * kBlock, bytes_ahead<Tag>((first + count) * kBlock, args.n),
+                                         where);
       for (int64_t i = 0; rare && i < count; ++i) {
-        const bool of_block = mask_bits(scales(splat(maxima[i])).rare) & 1;
-        if (of_block) scales.template encode_rare<Tag>(p + i * kBlockSize, maxima[i], args.scale[first + i], where + i * kBlockBytes);
+        const float largest = formats::float_from_bits(maxima[i]);
+        if (!any(scales(splat(largest)).rare)) continue;
+        scales.template encode_rare<Tag>(p + i * kBlockSize, largest, args.scale[first + i], where + i * kBlockBytes);
       }
       where += count * kBlockBytes;
     }
@@ -200,7 +229,8 @@ void quantize_nvfp4(const QuantizeMxArgs &args, int64_t begin, int64_t end) {
 
 template <typename Format, int64_t kBlock, typename Tag>
 void dequantize(const DequantizeMxArgs &args, int64_t begin, int64_t end) {
-  constexpr int64_t kSize = sizeof(typename Tag::Storage), kBlockSize = kBlock * kSize, kBlockBytes = kBlock * Format::kBits / 8;
+  constexpr int64_t kSize = sizeof(typename Tag::Storage), kBlockSize = kBlock * kSize,
+                    kBlockBytes = kBlock * Format::kBits / 8;
   const auto codes = [](const uint8_t *p, int i) {
     if constexpr (Format::kBits == 8) return load_int8_shorts(p + i);
     if constexpr (Format::kBits == 4) return load_nibble_shorts(p + i / 2);
@@ -216,7 +246,8 @@ void dequantize(const DequantizeMxArgs &args, int64_t begin, int64_t end) {
       for (int64_t block = 0; block < count; ++block, p += kBlockBytes, where += kBlockSize) {
         const Floats scale = splat(bnb::load<float>(scales, block));
         prefetch(p + ahead, kBlockBytes);
-        for (int i = 0; i < kBlock; i += kLanes) store<Tag>(where + i * kSize, mul(decode(Format{}, codes(p, i)), scale));
+        for (int i = 0; i < kBlock; i += kLanes)
+          store<Tag>(where + i * kSize, mul(decode(Format{}, codes(p, i)), scale));
       }
     }
   };

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Look-ups of 4-bit codes for the methods of products (gemm_methods.h), of any sixteen values.
 //
-// A load brings eight codes in each 32-bit lane, which are looked up where they lie, one or two per 32-bit lane at a time. What the
-// codes are is a class with
+// A load brings eight codes in each 32-bit lane, which are looked up where they lie, one or two per 32-bit lane at a
+// time. What the codes are is a class with
 //   kFirst                    the nibble of a byte that its first element is in: 0 for the low one, 1 for the high one
 //   codebook(quant_type)      the fp32 bits of sixteen values
 //   kFactor, share(quant_type)    whether the values are multiplied with a share to be numbers of bf16, and with which

@@ -55,7 +55,8 @@ BNB_INLINE void e4m3_scales(const AbsmaxView &scales, float tensor, int64_t firs
 // The scales of `count` <= kScalesAtOnce blocks from `first` on: where they are, or a copy in `buffer`.
 BNB_INLINE const char *scales_of(const AbsmaxView &scales, int64_t first, int64_t count, float *buffer) {
   switch (scales.kind) {
-    case ScaleKind::kF32: return static_cast<const char *>(scales.absmax) + first * 4;  // NULL where there are no blocks
+    case ScaleKind::kF32:
+      return static_cast<const char *>(scales.absmax) + first * 4;  // NULL where there are no blocks
     case ScaleKind::kNested: nested_scales(scales, first, count, buffer); break;
     case ScaleKind::kE8M0: e8m0_scales(scales, first, count, buffer); break;
     case ScaleKind::kE4M3FN: e4m3_scales(scales, scales.of_tensor(), first, count, buffer); break;

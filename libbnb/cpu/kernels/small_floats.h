@@ -29,7 +29,8 @@ BNB_INLINE Ints encode_magnitude(Floats magnitude, Floats sign) {
   const Ints exponent = max_uint(and_int(bits(magnitude), splat_bits(0x7F800000u)), splat_bits(kSmallestExponent));
   const Ints aligner = add_int(exponent, splat_bits((uint32_t(kDropped) << 23) + (kOffset & 0xFFu)));
   const Ints sum = bits(add(magnitude, from_bits(aligner)));
-  return select_bits(splat_bits(kSign - 1), add_int(sum, shift_right<kDropped>(sum)), shift_right<kSignShift>(bits(sign)));
+  return select_bits(splat_bits(kSign - 1), add_int(sum, shift_right<kDropped>(sum)),
+                     shift_right<kSignShift>(bits(sign)));
 }
 template <typename Format>
 BNB_INLINE Ints encode_in_range(Floats x) {
@@ -45,8 +46,8 @@ BNB_INLINE Ints encode_saturating(Floats x) {
 // The values of codes in the lowest bits of 16-bit lanes. E5M2 is the upper half of a binary16.
 BNB_INLINE Floats decode(E5M2, Shorts codes) { return widen_fp16(shift_left_shorts<8>(codes)); }
 
-// E4M3 with its bits in the place of a binary16's is too small by the difference of the two exponent biases. The codes are
-// sign-extended.
+// E4M3 with its bits in the place of a binary16's is too small by the difference of the two exponent biases. The codes
+// are sign-extended.
 BNB_INLINE Floats decode(E4M3FN, Shorts codes) {
   const Shorts half = and_shorts(shift_left_shorts<7>(codes), splat_shorts(0xBFFF));
   const Shorts nan = equal_shorts(and_shorts(half, splat_shorts(0x3F80)), splat_shorts(0x3F80));

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// E2M1 weights, those of MXFP4 and NVFP4, for the methods of products: what their codes are, and how they are decoded for tiles.
+// E2M1 weights, those of MXFP4 and NVFP4, for the methods of products: what their codes are, and how they are decoded
+// for tiles.
 //
-// Rows are whole blocks of 32 or 16. All values are numbers of bf16, and so are their products with the scales of blocks, which have
-// at most four bits: weights are exact, whatever they are multiplied as.
+// Rows are whole blocks of 32 or 16. All values are numbers of bf16, and so are their products with the scales of
+// blocks, which have at most four bits: weights are exact, whatever they are multiplied as.
 #ifndef BNB_CPU_KERNELS_WEIGHTS_E2M1_H_
 #define BNB_CPU_KERNELS_WEIGHTS_E2M1_H_
 
@@ -37,7 +38,8 @@ struct E2m1Tiles {
   }
   static BNB_INLINE bool exact(const GemmArgs &) { return true; }
 
-  // Tiles have the order of K that NF4 wants, whose first element is in the high nibble: that of nibble t goes to tile t ^ 1.
+  // Tiles have the order of K that NF4 wants, whose first element is in the high nibble: that of nibble t goes to tile
+  // t ^ 1.
   template <int kStep = 0>
   static BNB_INLINE void scale_group(const Table &table, Ints group, Floats scale, char *to) {
     if constexpr (kStep < kGroupTiles) {
@@ -47,8 +49,8 @@ struct E2m1Tiles {
   }
 
   template <int kParts>  // a second one would be zeros, which nobody asks for
-  static BNB_INLINE void decode_row(const GemmArgs &args, const Table &table, const Blocks &blocks, int64_t row, int64_t k0,
-                                    int64_t k1, int64_t ahead, char *to, int64_t) {
+  static BNB_INLINE void decode_row(const GemmArgs &args, const Table &table, const Blocks &blocks, int64_t row,
+                                    int64_t k0, int64_t k1, int64_t ahead, char *to, int64_t) {
     AbsmaxView of_blocks = args.scales;
     of_blocks.tensor_scale = nullptr;
     const int64_t first = row * blocks.per_row + blocks.first, per_load = kGroup / args.blocksize;
@@ -56,7 +58,8 @@ struct E2m1Tiles {
     const char *scales = scales_of(of_blocks, first, blocks.count, buffer);
     prefetch_scales(args.scales, first + ahead / args.blocksize);
     const uint8_t *w = args.b + (row * args.k + k0) / 2;
-    for (int64_t k = k0; k < k1; k += kGroup, w += Lookup::kGroupBytes, to += kGroupTiles * kTileBytes, scales += per_load * 4) {
+    for (int64_t k = k0; k < k1;
+         k += kGroup, w += Lookup::kGroupBytes, to += kGroupTiles * kTileBytes, scales += per_load * 4) {
       prefetch(w + ahead / 2);
       const int64_t left = k1 - k;
       if (left >= kGroup) {
