@@ -360,7 +360,8 @@ def test_words_that_are_no_format(text: str) -> None:
 
 
 def test_every_format_has_a_name() -> None:
-    assert [make_format(name).name for name in FORMAT_NAMES] == ["nf4", "fp4", "int8", "fp8", "fp8-e5m2", "fp8"]
+    names = ["nf4", "fp4", "int8", "fp8", "fp8-e5m2", "mxfp4", "mxfp8", "nvfp4"]
+    assert [make_format(name).name for name in FORMAT_NAMES] == [*names, "fp8"]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

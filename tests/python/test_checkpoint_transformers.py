@@ -260,3 +260,22 @@ def test_fp8_loads_as_compressed_tensors(name: str, dtype: str, blocksize: int |
     dequantize_checkpoint(tmp_path / "fp8", tmp_path / "plain")
     expected = _output(type(model).from_pretrained(tmp_path / "plain").eval(), name)
     assert np.allclose(_output(loaded.eval(), name), expected, atol=0.02 * float(expected.abs().max()))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("compressed_tensors") is None, reason="not installed: compressed_tensors")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("format", ["mxfp4", "mxfp8", "nvfp4"])
+@pytest.mark.parametrize("name", ["llama", "llama-tied", "bert"])
+def test_microscaling_loads_as_compressed_tensors(name: str, format: str, dtype: str, tmp_path: Path) -> None:
+    """MX and NVFP4 checkpoints load through compressed-tensors and compute as if dequantized."""
+    import torch
+
+    model = _model(name)
+    _save(model, tmp_path / "model", dtype)
+    quantize_checkpoint(tmp_path / "model", tmp_path / "mx", make_format(format))
+    # Whatever the model is: compressed-tensors makes bfloat16 of these formats.
+    loaded, info = type(model).from_pretrained(tmp_path / "mx", dtype=torch.bfloat16, output_loading_info=True)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")), info
+    dequantize_checkpoint(tmp_path / "mx", tmp_path / "plain")
+    expected = _output(type(model).from_pretrained(tmp_path / "plain").eval(), name)
+    assert np.allclose(_output(loaded.eval(), name), expected, atol=0.02 * float(expected.abs().max()))

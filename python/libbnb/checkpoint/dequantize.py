@@ -11,7 +11,7 @@ import numpy as np
 
 from libbnb.checkpoint import dtypes
 from libbnb.checkpoint.errors import CheckpointError
-from libbnb.checkpoint.formats import Packed
+from libbnb.checkpoint.formats import Packed, in_file_order
 from libbnb.checkpoint.load import find_in, usual_dtype
 from libbnb.checkpoint.progress import Progress, Silent
 from libbnb.checkpoint.reader import TensorInfo
@@ -99,14 +99,13 @@ def dequantize_checkpoint(
 
 
 def _steps(source: Source, packed: dict[str, Packed], wanted: str | None) -> list[Step]:
-    inside = {part.name for weight in packed.values() for part in weight.parts}
     fallback = wanted or usual_dtype(source)
     steps: list[Step] = []
-    for name, tensor in source.tensors.items():
-        if name in packed:
-            weight = packed[name]
+    for name, weight in in_file_order(source.tensors, packed):
+        if weight:
             steps.append(plain_step(weight, wanted or weight.dtype or fallback, source.config))
-        elif name not in inside:
+        else:
+            tensor = source.tensors[name]
             converts = wanted is not None and tensor.dtype in dtypes.FLOAT_DTYPES and tensor.dtype != wanted
             steps.append(_cast_step(tensor, wanted) if converts and wanted else copy_step(tensor))
     return steps

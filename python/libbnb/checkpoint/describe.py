@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from libbnb.checkpoint.formats import in_file_order
 from libbnb.checkpoint.load import find_in
 from libbnb.checkpoint.source import open_source
 
@@ -58,17 +59,15 @@ def describe_checkpoint(path: Path | str) -> list[Entry]:
     """
     source = open_source(Path(path))
     packed = find_in(source)
-    inside = {part.name for weight in packed.values() for part in weight.parts}
     entries: list[Entry] = []
-    for name, tensor in source.tensors.items():
-        if name in packed:
-            weight = packed[name]
+    for name, weight in in_file_order(source.tensors, packed):
+        if weight:
+            file = weight.parts[0].path.name
             entries.append(
-                Entry(
-                    name, weight.format, weight.detail, weight.shape, weight.size, weight.nbytes, tensor.path.name, True
-                )
+                Entry(name, weight.format, weight.detail, weight.shape, weight.size, weight.nbytes, file, True)
             )
-        elif name not in inside:
+        else:
+            tensor = source.tensors[name]
             entries.append(
                 Entry(name, tensor.dtype, "", tensor.shape, tensor.size, tensor.nbytes, tensor.path.name, False)
             )

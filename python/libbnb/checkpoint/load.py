@@ -11,7 +11,7 @@ import numpy as np
 
 from libbnb.checkpoint import dtypes
 from libbnb.checkpoint.errors import os_errors_name
-from libbnb.checkpoint.formats import Packed, find_packed
+from libbnb.checkpoint.formats import Packed, find_packed, in_file_order
 from libbnb.checkpoint.read_ahead import ReadAhead
 from libbnb.checkpoint.reader import TensorInfo, read_into
 from libbnb.checkpoint.source import Source, open_source
@@ -99,9 +99,8 @@ class Checkpoint(Mapping[str, AnyArray]):
         self.source = open_source(Path(path))
         self.packed = find_in(self.source)
         self._dtype = dtypes.FROM_TORCH_NAMES[dtype] if dtype else None
-        inside = {part.name for packed in self.packed.values() for part in packed.parts}
         self._tensors = self.source.tensors
-        self._names = {name: None for name in self._tensors if name in self.packed or name not in inside}
+        self._names = {name: None for name, _ in in_file_order(self._tensors, self.packed)}
 
     def __getitem__(self, name: str) -> AnyArray:
         if name in self.packed:

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from libbnb.checkpoint.errors import CheckpointError
-from libbnb.checkpoint.formats import bitnet, fourbit, fp8, int8
+from libbnb.checkpoint.formats import bitnet, fourbit, fp8, int8, mx
 from libbnb.checkpoint.formats.base import Format, Load, Packed
 from libbnb.checkpoint.reader import TensorInfo
 
@@ -18,15 +18,18 @@ _FORMATS: dict[str, Callable[[int | None, bool], Format]] = {
     "int8": lambda blocksize, nested: int8.Int8(),
     "fp8": lambda blocksize, nested: fp8.FP8("fp8", blocksize),
     "fp8-e5m2": lambda blocksize, nested: fp8.FP8("fp8-e5m2", blocksize),
+    "mxfp4": lambda blocksize, nested: mx.Microscaling("mxfp4"),
+    "mxfp8": lambda blocksize, nested: mx.Microscaling("mxfp8"),
+    "nvfp4": lambda blocksize, nested: mx.Microscaling("nvfp4"),
 }
 _ALIASES = {"fp8-e4m3": "fp8"}
 _HAVE_BLOCKS = ("nf4", "fp4", "fp8", "fp8-e5m2")
 _HAVE_NESTED = ("nf4", "fp4")
-_FINDERS = (fourbit.find, int8.find, fp8.find)
+_FINDERS = (fourbit.find, int8.find, fp8.find, mx.find)
 
 FORMAT_NAMES = (*_FORMATS, *_ALIASES)
 
-__all__ = ["FORMAT_NAMES", "Format", "Packed", "find_packed", "make_format", "parse_format"]
+__all__ = ["FORMAT_NAMES", "Format", "Packed", "find_packed", "in_file_order", "make_format", "parse_format"]
 
 
 def make_format(name: str, blocksize: int | None = None, double_quant: bool = False) -> Format:
@@ -50,7 +53,8 @@ def make_format(name: str, blocksize: int | None = None, double_quant: bool = Fa
     if name not in _FORMATS:
         raise CheckpointError(f"format is {name!r}, must be one of {', '.join(FORMAT_NAMES)}")
     if blocksize is not None and name not in _HAVE_BLOCKS:
-        raise CheckpointError(f"{name} has no block size: its scales belong to rows")
+        why = "its scales belong to rows" if name == "int8" else "its blocks are as long as the format says"
+        raise CheckpointError(f"{name} has no block size: {why}")
     if blocksize is not None and not 1 <= blocksize < 2**31:
         raise CheckpointError(f"block size is {blocksize}, must be at least 1 and below 2**31")
     if double_quant and name not in _HAVE_NESTED:
@@ -96,4 +100,30 @@ def find_packed(tensors: dict[str, TensorInfo], load: Load, config: dict[str, An
     """
     found = {packed.name: packed for find in _FINDERS for packed in find(tensors, load)}
     found |= {packed.name: packed for packed in bitnet.find(tensors, load, config)}
-    return {name: found[name] for name in tensors if name in found}
+    return {name: packed for name, packed in in_file_order(tensors, found) if packed}
+
+
+def in_file_order(tensors: dict[str, TensorInfo], packed: dict[str, Packed]) -> Iterator[tuple[str, Packed | None]]:
+    """The tensors of a checkpoint as its user sees them, in the order of the files: a quantized weight is one of them.
+
+    Parameters
+    ----------
+    tensors : dict
+        All tensors of the checkpoint.
+    packed : dict
+        The quantized weights among them, by name.
+
+    Yields
+    ------
+    name : str
+        Name of a weight or of a plain tensor.
+    weight : Packed or None
+        What it is made of, if it is quantized.
+    """
+    of_codes = {weight.parts[0].name: weight for weight in packed.values()}
+    inside = {part.name for weight in packed.values() for part in weight.parts}
+    for name in tensors:
+        if name in of_codes:
+            yield of_codes[name].name, of_codes[name]
+        elif name not in inside:
+            yield name, None

@@ -110,6 +110,8 @@ def find(tensors: dict[str, TensorInfo], load: Load) -> list[Packed]:
         scale = tensors.get(name + "_scale")
         if codes.dtype not in _NAMES or scale is None or len(codes.shape) != 2 or not codes.size:
             continue
+        if scale.dtype == "U8":  # MXFP8
+            continue
         rows, cols = codes.shape
         blocks = scale.size // rows
         if scale.dtype != "F32" or scale.size not in range(rows, rows * cols + 1, rows) or cols % blocks:

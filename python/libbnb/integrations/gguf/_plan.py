@@ -10,6 +10,7 @@ import gguf
 import numpy as np
 
 from libbnb.checkpoint.dequantize import plain_step
+from libbnb.checkpoint.formats import in_file_order
 from libbnb.checkpoint.formats.bitnet import quantization_config
 from libbnb.checkpoint.load import find_in
 from libbnb.checkpoint.select import choose, is_embedding, module_of
@@ -85,9 +86,8 @@ class Planner:
         inside = {part.name for packed in self._packed.values() for part in packed.parts}
         self._plain = {name: one for name, one in source.tensors.items() if name not in inside}
         self._steps = {
-            name: plain_step(self._packed[name], "F32", source.config) if name in self._packed else copy_step(tensor)
-            for name, tensor in source.tensors.items()
-            if name in self._packed or name in self._plain
+            name: plain_step(weight, "F32", source.config) if weight else copy_step(source.tensors[name])
+            for name, weight in in_file_order(source.tensors, self._packed)
         }
         settings = quantization_config(source.config) or {}
         self._becomes_ternary = settings.get("quantization_mode") == "online"
