@@ -17,7 +17,14 @@ LLAMA3_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3
 QWEN2_SPLIT = LLAMA3_SPLIT.replace(r"\p{N}{1,3}", r"\p{N}")
 TEXT = "It's a small text: 1234 words, or 56?\n\n  def f(x):\n    return x*x  # ünïcode, 日本\n" * 20
 
-VOCABULARY = 384
+# Pieces of text with borders of all sorts in them, each often enough to become merges.
+LINES = [
+    piece
+    for piece in ("1234567", "12", "don't", "DON'T", "a1", "x ", "  ", "\r\n", "\n\n", ".\n", "/\n", "(x", ".a",
+                  "ab cd", "CamelCase", "HTTPServer", "a b", "日本", "本語", "日a", "é1", "!!", "! ", "#a", "\tx")
+    for _ in range(20)
+]  # fmt: skip
+VOCABULARY = 512
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -33,6 +40,7 @@ CONFIG: dict[str, Any] = {
     "rope_theta": 10000.0,
     "tie_word_embeddings": False,
 }
+QWEN2 = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}
 BITNET_CONFIG = CONFIG | {"architectures": ["BitNetForCausalLM"], "model_type": "bitnet", "tie_word_embeddings": True}
 
 
@@ -81,26 +89,31 @@ def model_folder(folder: Path, rng: np.random.Generator, config: dict[str, Any] 
     return folder
 
 
-def bpe(split: str = LLAMA3_SPLIT, ignore_merges: bool = True) -> Any:
-    """A byte-level BPE tokenizer, trained on a small text."""
+def bpe(steps: tuple[str, ...] = (LLAMA3_SPLIT, "bytes"), ignore_merges: bool = True) -> Any:
+    """A byte-level BPE tokenizer, trained on a small text; `steps` cut it as tokenizer.json says it.
+
+    In training nothing is cut. So there are merges across every border, and it matters where texts are cut.
+    """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+    def made_of(step: str) -> Any:
+        if step == "digits":
+            return pre_tokenizers.Digits(individual_digits=True)
+        if step == "bytes":
+            return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex="gpt2 words" in steps)
+        return pre_tokenizers.Split(Regex(step), "isolated")
+
     made = Tokenizer(models.BPE(ignore_merges=ignore_merges))
-    made.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(split), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     made.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY - 4,
-        initial_alphabet=alphabet,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         special_tokens=["<|begin|>", "<|end|>"],
         show_progress=False,
     )
-    made.train_from_iterator([TEXT], trainer)
+    made.train_from_iterator(LINES, trainer)
+    made.pre_tokenizer = pre_tokenizers.Sequence([made_of(step) for step in steps if step != "gpt2 words"])
     return made
 
 
@@ -112,6 +125,57 @@ def save_bpe(folder: Path, **arguments: Any) -> Any:
         json.dumps({"bos_token": "<|begin|>", "eos_token": "<|end|>", "chat_template": "{{ messages }}"})
     )
     return made
+
+
+def save_sentencepiece(folder: Path, keep_model: bool) -> Any:
+    """Puts a SentencePiece BPE model into a folder, as tokenizer.model or as tokenizer.json."""
+    import io
+
+    import sentencepiece
+
+    written = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXT.splitlines()), model_writer=written, vocab_size=330, model_type="bpe",
+        byte_fallback=True, character_coverage=1.0, normalization_rule_name="identity",
+        remove_extra_whitespaces=False, minloglevel=2,
+    )  # fmt: skip
+    processor = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
+    (folder / "tokenizer.json").unlink(missing_ok=True)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>", "eos_token": "</s>"}))
+    if keep_model:
+        (folder / "tokenizer.model").write_bytes(written.getvalue())
+    else:
+        (folder / "tokenizer.json").write_text(json.dumps(_description(processor)), encoding="utf-8")
+    return processor
+
+
+def _description(processor: Any) -> dict[str, Any]:
+    """tokenizer.json of a SentencePiece model: all pairs that make a piece, the most likely piece first."""
+    pieces = {processor.id_to_piece(number): number for number in range(len(processor))}
+    pairs = [
+        (processor.get_score(number), piece[:cut], piece[cut:])
+        for piece, number in pieces.items()
+        for cut in range(1, len(piece))
+        if piece[:cut] in pieces and piece[cut:] in pieces and not processor.is_byte(number)
+    ]
+    pairs.sort(key=lambda pair: -pair[0])
+    special = [{"id": number, "content": processor.id_to_piece(number), "special": True} for number in range(3)]
+    return {
+        "added_tokens": special,
+        "normalizer": {
+            "type": "Sequence",
+            "normalizers": [
+                {"type": "Prepend", "prepend": "\u2581"},
+                {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"},
+            ],
+        },
+        "pre_tokenizer": None,
+        "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}]},
+        "model": {
+            "type": "BPE", "byte_fallback": True, "unk_token": "<unk>", "vocab": pieces,
+            "merges": [[left, right] for _, left, right in pairs],
+        },
+    }  # fmt: skip
 
 
 def ternary(rng: np.random.Generator, shape: tuple[int, ...], scale: float) -> Any:
