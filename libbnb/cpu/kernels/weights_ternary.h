@@ -162,8 +162,8 @@ struct TritFactors {
   }
 };
 
-// BNB_TQ1_0: a load is a block. Each of its weights is made of a byte of its own, in order.
-struct Tq1Layout : TqBlocks<TQ1> {
+// BNB_TQ1_0: each weight of a block is made of a byte of its own, in order.
+struct Tq1Unpacked : TqBlocks<TQ1> {
   static constexpr int64_t kSteps = kBlock / kVectorBytes, kGroup = kBlock, kGroupBytes = TQ1::kCodeBytes;
   static constexpr TritFactors kFactors{};
   struct Group {
@@ -210,6 +210,56 @@ struct Tq1Layout : TqBlocks<TQ1> {
     }
   }
 };
+
+#if defined(BNB_HAS_BYTE_TABLES)
+// The codes of a byte's first four digits, as TwoBits has them, and that of the fifth.
+struct TritTables {
+  uint8_t four[256], fifth[256];
+  constexpr TritTables() : four(), fifth() {
+    for (int byte = 0; byte < 256; ++byte) {
+      for (int digit = 0; digit < TwoBits::kCodes; ++digit) {
+        four[byte] = uint8_t(four[byte] | TwoBits::bits(TQ1::code(uint8_t(byte), digit), digit));
+      }
+      fifth[byte] = TQ1::code(uint8_t(byte), TQ1::kDigits - 1);
+    }
+  }
+};
+
+// For few rows, a digit of all bytes of a block in each step; where there are no bytes, or no fifth digit, activations are zeros.
+struct Tq1Layout : Tq1Unpacked {
+  static constexpr int64_t kSteps = TQ1::kDigits;
+  static constexpr TritTables kTables{};
+  struct Group {
+    Ints four, fifth;
+  };
+  static BNB_INLINE Group read(const uint8_t *p) {
+    const Ints bytes = load_bytes_some(p, TQ1::kCodeBytes);
+    return {look_up(load_byte_table(kTables.four), bytes), look_up(load_byte_table(kTables.fifth), bytes)};
+  }
+  static BNB_INLINE Group read_some(const uint8_t *p, int64_t) { return read(p); }
+  template <int kStep>
+  static BNB_INLINE Ints codes(const Group &group) {
+    if constexpr (kStep == TwoBits::kCodes) {
+      return group.fifth;
+    } else {
+      return TwoBitLoad::codes<kStep>(group.four);
+    }
+  }
+  static BNB_INLINE void order(const int8_t *from, int8_t *to) {
+    std::memset(to, 0, kSteps * kVectorBytes);
+    const auto part = [&](int64_t weight, int64_t end, int64_t bytes, int64_t first_byte) {
+      for (int64_t step = 0; weight < end; ++step, weight += bytes) {
+        std::memcpy(to + step * kVectorBytes + first_byte, from + weight, size_t(bytes));
+      }
+    };
+    part(0, TQ1::kSecondWeight, TQ1::kFirst, 0);
+    part(TQ1::kSecondWeight, TQ1::kThirdWeight, TQ1::kSecond, TQ1::kFirst);
+    part(TQ1::kThirdWeight, kBlock, TQ1::kThird, TQ1::kFirst + TQ1::kSecond);
+  }
+};
+#else
+using Tq1Layout = Tq1Unpacked;
+#endif
 
 // What the methods of gemm_int8.h want. kBlocks: rows of several blocks with a scale each. Otherwise out is EXACT, and with it SUM.
 template <typename Layout, bool kBlocks>

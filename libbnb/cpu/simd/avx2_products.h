@@ -60,12 +60,14 @@ BNB_INLINE Ints add_pair_products(Ints sums, Ints a, Ints b) { return add_int(su
 
 // 16-bit lanes: pairs of products are at most 2 * 3 * 128, which 42 times is below 2^15.
 using CodeSums = Ints;
-constexpr int kMostCodeProducts = 42, kCodeChains = 1;
-BNB_INLINE CodeSums no_code_sums() { return splat_int(0); }
+constexpr int kMostCodeProducts = 42;
+BNB_INLINE CodeSums begin_code_sums(Ints) { return splat_int(0); }
 BNB_INLINE CodeSums add_code_products(CodeSums sums, Ints codes, Ints a) {
   return _mm256_add_epi16(sums, _mm256_maddubs_epi16(codes, a));
 }
-BNB_INLINE Ints widen_code_sums(CodeSums sums) { return _mm256_madd_epi16(sums, _mm256_set1_epi16(1)); }
+BNB_INLINE Ints end_code_sums(Ints start, CodeSums sums) {
+  return add_int(start, _mm256_madd_epi16(sums, _mm256_set1_epi16(1)));
+}
 
 template <int kBytes>
 BNB_INLINE Ints repeat(const void *p) {

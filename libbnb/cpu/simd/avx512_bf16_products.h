@@ -15,6 +15,7 @@
 
 #define BNB_HAS_BF16_PRODUCTS
 #define BNB_HAS_BYTE_PRODUCTS
+#define BNB_HAS_BYTE_TABLES
 
 namespace bnb::cpu::BNB_ISA {
 namespace {
@@ -65,6 +66,18 @@ BNB_INLINE TwoPairs look_up(const BytePairs &table, __m512i codes) {
 BNB_INLINE __m512i load_bytes(const void *p) { return _mm512_loadu_si512(p); }
 BNB_INLINE __m512i load_bytes_some(const void *p, int64_t count) {  // 0 <= count <= 64
   return _mm512_maskz_loadu_epi8(count >= 64 ? ~__mmask64(0) : (__mmask64(1) << count) - 1, p);
+}
+
+// 256 bytes, looked up for 64 at once.
+struct ByteTable {
+  __m512i quarter[4];
+};
+BNB_INLINE ByteTable load_byte_table(const uint8_t *p) {
+  return {{_mm512_loadu_si512(p), _mm512_loadu_si512(p + 64), _mm512_loadu_si512(p + 128), _mm512_loadu_si512(p + 192)}};
+}
+BNB_INLINE __m512i look_up(const ByteTable &table, __m512i v) {
+  return _mm512_mask_blend_epi8(_mm512_movepi8_mask(v), _mm512_permutex2var_epi8(table.quarter[0], v, table.quarter[1]),
+                                _mm512_permutex2var_epi8(table.quarter[2], v, table.quarter[3]));
 }
 
 // The first and the second of every pair.

@@ -73,19 +73,22 @@ BNB_INLINE Ints add_pair_products(Ints sums, Ints a, Ints b) { return add_int(su
 
 #if defined(__AVX512VNNI__)
 using CodeSums = Ints;
-constexpr int kMostCodeProducts = 1 << 30, kCodeChains = 4;
+constexpr int kMostCodeProducts = 1 << 30;
+BNB_INLINE CodeSums begin_code_sums(Ints start) { return start; }
 BNB_INLINE CodeSums add_code_products(CodeSums sums, Ints codes, Ints a) { return _mm512_dpbusd_epi32(sums, codes, a); }
-BNB_INLINE Ints widen_code_sums(CodeSums sums) { return sums; }
+BNB_INLINE Ints end_code_sums(Ints, CodeSums sums) { return sums; }
 #else
 // 16-bit lanes: pairs of products are at most 2 * 3 * 128, which 42 times is below 2^15.
 using CodeSums = Ints;
-constexpr int kMostCodeProducts = 42, kCodeChains = 1;
+constexpr int kMostCodeProducts = 42;
+BNB_INLINE CodeSums begin_code_sums(Ints) { return splat_int(0); }
 BNB_INLINE CodeSums add_code_products(CodeSums sums, Ints codes, Ints a) {
   return _mm512_add_epi16(sums, _mm512_maddubs_epi16(codes, a));
 }
-BNB_INLINE Ints widen_code_sums(CodeSums sums) { return _mm512_madd_epi16(sums, _mm512_set1_epi16(1)); }
+BNB_INLINE Ints end_code_sums(Ints start, CodeSums sums) {
+  return add_int(start, _mm512_madd_epi16(sums, _mm512_set1_epi16(1)));
+}
 #endif
-BNB_INLINE CodeSums no_code_sums() { return splat_int(0); }
 
 template <int kBytes>
 BNB_INLINE Ints repeat(const void *p) {

@@ -82,8 +82,8 @@ BNB_INLINE Ints add_pair_products(Ints sums, Ints a, Ints b) {
 struct CodeSums {
   int16x8_t quarter[4];
 };
-constexpr int kMostCodeProducts = 85, kCodeChains = 1;
-BNB_INLINE CodeSums no_code_sums() {
+constexpr int kMostCodeProducts = 85;
+BNB_INLINE CodeSums begin_code_sums(Ints) {
   const int16x8_t zero = vdupq_n_s16(0);
   return {{zero, zero, zero, zero}};
 }
@@ -95,11 +95,11 @@ BNB_INLINE CodeSums add_code_products(CodeSums sums, Ints codes, Ints a) {
            vmlal_s8(sums.quarter[2], vget_low_s8(codes_high), vget_low_s8(a_high)),
            vmlal_high_s8(sums.quarter[3], codes_high, a_high)}};
 }
-BNB_INLINE uint32x4_t widen_code_sums(int16x8_t low, int16x8_t high) {
+BNB_INLINE uint32x4_t widen_pairs(int16x8_t low, int16x8_t high) {
   return vreinterpretq_u32_s32(vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)));
 }
-BNB_INLINE Ints widen_code_sums(CodeSums sums) {
-  return {widen_code_sums(sums.quarter[0], sums.quarter[1]), widen_code_sums(sums.quarter[2], sums.quarter[3])};
+BNB_INLINE Ints end_code_sums(Ints start, CodeSums sums) {
+  return add_int(start, {widen_pairs(sums.quarter[0], sums.quarter[1]), widen_pairs(sums.quarter[2], sums.quarter[3])});
 }
 
 template <int kBytes>

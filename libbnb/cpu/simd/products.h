@@ -12,10 +12,9 @@
 //   load_pairs(p)             2 * kLanes int8 -> Ints: two int16 in each lane;  load_pairs_some(p, count): the first `count` of them
 //   add_pair_products(sums, a, b)    lane i is sums + the two products of the int16 in lane i of a and b -> Ints
 //
-//   CodeSums                  sums of products of bytes 0 .. 3 with int8: those of four neighbours belong to one 32-bit lane. At most
-//                             kMostCodeProducts may be added to no_code_sums() before they are widened; kCodeChains of them
-//                             keep the unit busy
-//   add_code_products(sums, codes, a)    adds the products of 4 * kLanes bytes each;  widen_code_sums(sums) -> Ints, modulo 2^32
+//   CodeSums                  sums of products of bytes 0 .. 3 with int8: those of four neighbours belong to one 32-bit lane
+//   begin_code_sums(start), end_code_sums(start, sums)    from Ints, and to them, modulo 2^32, with at most kMostCodeProducts between
+//   add_code_products(sums, codes, a)    adds the products of 4 * kLanes bytes each
 //   repeat<N>(p)              the N bytes at p, 4, 16 or 32, over and over -> Ints
 //   join<N>(a, b)            the first N bytes of a, 16 or (with more than 32 lanes of bytes) 32 or 48, then those of b
 //   multiply_bytes(a, b)      bytes, modulo 256;  carries_of_3(v): what 3 * v carries out of each byte
@@ -31,6 +30,8 @@
 // Those with a dot product of bytes define BNB_HAS_BYTE_PRODUCTS and give
 //   load_bytes_some(p, count) the first `count` <= 4 * kLanes bytes, zeros behind them -> Ints
 //   add_byte_products(sums, u, s)    lane i is sums + the four products of uint8 in u and int8 in s -> Ints, modulo 2^32
+// Those that look up bytes in a table of 256 define BNB_HAS_BYTE_TABLES and give
+//   ByteTable                 load_byte_table(p);  look_up(table, v): of each byte of v -> Ints
 // and those with tile registers define BNB_HAS_TILES and give multiply_byte_tiles (avx512_amx_products.h).
 #ifndef BNB_CPU_SIMD_PRODUCTS_H_
 #define BNB_CPU_SIMD_PRODUCTS_H_
