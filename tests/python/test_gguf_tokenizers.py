@@ -36,10 +36,10 @@ def numbers_of(model: Any, text: str) -> list[int]:
     return model.tokenize(text.encode(), add_bos=True, special=True) if text else []
 
 
-@pytest.mark.parametrize("name", _pre_tokenizers.NAMES)
-def test_texts_become_the_same_tokens(name: str, tmp_path: Path, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize(("key", "name"), _pre_tokenizers._NAMES.items(), ids=_pre_tokenizers.NAMES)
+def test_texts_become_the_same_tokens(key: Any, name: str, tmp_path: Path, rng: np.random.Generator) -> None:
     """The way of cutting is found out, and is what llama.cpp has under that name."""
-    steps, ignore_merges = next(key for key, value in _pre_tokenizers._NAMES.items() if value == name)
+    steps, ignore_merges = key
     tokenizer = bpe(steps, ignore_merges)
     folder = model_folder(tmp_path / "model", rng, CONFIG | QWEN2 | {"tie_word_embeddings": True})
     tokenizer.save(str(folder / "tokenizer.json"))
