@@ -290,6 +290,25 @@ def bitnet(document: dict[str, Any]) -> str:
     return f"{table(['model', 'loss on held-out text, nats a token', 'perplexity', 'ms a step'], rows)}\n\n{made}"
 
 
+def qlora(document: dict[str, Any]) -> str:
+    rows = [
+        [
+            row["run"],
+            f"{row['trained']:,}",
+            f"{row['model_bytes'] / 1e6:.1f}",
+            f"{row['before']:.3f}",
+            f"{row['after']:.3f}",
+            f"{row['peak_bytes'] / 1e6:.0f}",
+            f"{row['seconds']:.0f}",
+        ]
+        for row in document["rows"]
+    ]
+    header = ["trained", "parameters", "model, MB", "loss before", "after", "peak memory, MB", "s"]
+    base = document["base"]
+    told = f"A Llama of {base['parameters'] / 1e6:.1f} million parameters, {document['steps']} steps."
+    return f"{table(header, rows)}\n\n{told} {machine_line(document)}"
+
+
 # name of the marked place -> (result file, what makes the text)
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "quantize": ("quantize", quantize),
@@ -306,6 +325,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "products-ternary": ("ternary_products", ternary_products),
     "generation": ("generation", generation),
     "minilm": ("minilm", minilm),
+    "qlora": ("qlora", qlora),
     "bitnet": ("bitnet", bitnet),
 }
 # picture -> (result file, what draws it)

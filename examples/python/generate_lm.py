@@ -15,7 +15,6 @@ import copy
 import json
 import logging
 import math
-import platform
 import statistics
 import sys
 import time
@@ -27,8 +26,8 @@ import by_bitsandbytes
 import torch
 import torch.nn.functional as F
 from language_model import Characters, LanguageModel, loss_on, text
+from machine import machine
 
-import libbnb
 from libbnb.nn import QuantizationConfig, get_memory_footprint, quantize_model
 
 CONTEXT, HEADS, RATE, WARM_UP = 96, 4, 2e-3, 50
@@ -170,25 +169,6 @@ def compare_wide(width: int, characters: Characters) -> list[dict[str, Any]]:
         size = f"{rows[-1]['bytes'] / 1e6:.1f}" if rows[-1]["bytes"] else ""
         print(f"{name:24}{size:>11}{speed:14.1f}{speed / measured['dense']:14.2f}x")
     return rows
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    found = {
-        "cpu": names[0] if names else platform.machine(),
-        "cores": torch.get_num_threads(),
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "libbnb": libbnb.__version__,
-        "torch": torch.__version__,
-        "instruction_set": libbnb.info()["isa"],
-    }
-    if "bitsandbytes" in sys.modules:
-        found["bitsandbytes"] = sys.modules["bitsandbytes"].__version__
-    return found
 
 
 def main() -> int:
