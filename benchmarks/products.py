@@ -232,6 +232,9 @@ def main() -> int:
     parser.add_argument("--shapes", nargs="*", default=SHAPES)
     parser.add_argument("--seconds", type=float, default=0.6)
     parser.add_argument("--only", default="", help="cases whose format and dtype contain this, such as 'nf4 bf16'")
+    parser.add_argument(
+        "--result", default="products", help="name of the result file"
+    )
     parser.add_argument("--ggml", type=Path, default=library_folder(), help="folder of ggml's libraries")
     arguments = parser.parse_args()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -242,7 +245,7 @@ def main() -> int:
     cases = wanted_cases(arguments.only, arguments.shapes, arguments.rows)
     rows = [measure(case, arguments.seconds, bandwidth, ggml) for case in cases]
     turns = [alternate(m, 2 * arguments.seconds) for m in (1, 16, 128)] if "nf4 bf16".startswith(arguments.only) else []
-    print(save("products", {"read_bandwidth": bandwidth, "ggml": bool(ggml), "rows": rows, "alternating": turns}))
+    print(save(arguments.result, {"read_bandwidth": bandwidth, "ggml": bool(ggml), "rows": rows, "alternating": turns}))
     return 0
 
 

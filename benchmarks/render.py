@@ -322,6 +322,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "products-all": ("products", all_products),
     "products-layers": ("products", product_layers),
     "products-alternating": ("products", alternating),
+    "products-mx": ("mx_products", all_products),
     "products-ternary": ("ternary_products", ternary_products),
     "generation": ("generation", generation),
     "minilm": ("minilm", minilm),
