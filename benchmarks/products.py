@@ -232,9 +232,7 @@ def main() -> int:
     parser.add_argument("--shapes", nargs="*", default=SHAPES)
     parser.add_argument("--seconds", type=float, default=0.6)
     parser.add_argument("--only", default="", help="cases whose format and dtype contain this, such as 'nf4 bf16'")
-    parser.add_argument(
-        "--result", default="products", help="name of the result file"
-    )
+    parser.add_argument("--result", default="products", help="name of the result file")
     parser.add_argument("--ggml", type=Path, default=library_folder(), help="folder of ggml's libraries")
     arguments = parser.parse_args()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

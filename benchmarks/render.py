@@ -272,7 +272,6 @@ def bitnet(document: dict[str, Any]) -> str:
             name,
             f"{run['held_out_loss']:.3f}",
             f"{math.exp(run['held_out_loss']):.2f}",
-            f"{1e3 * run['seconds'] / document['steps']:.0f}",
         ]
         for name, run in document["runs"].items()
     ]
@@ -287,7 +286,7 @@ def bitnet(document: dict[str, Any]) -> str:
         f"{gguf['file_bytes'] / 1e6:.2f} MB and {gguf['ternary_tensors']} ternary tensors, read back {same[1]}. "
         f"torch {document['versions']['torch']}; {document['date']}."
     )
-    return f"{table(['model', 'loss on held-out text, nats a token', 'perplexity', 'ms a step'], rows)}\n\n{made}"
+    return f"{table(['model', 'loss on held-out text, nats a token', 'perplexity'], rows)}\n\n{made}"
 
 
 def qlora(document: dict[str, Any]) -> str:
