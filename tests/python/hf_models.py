@@ -52,6 +52,13 @@ def logits(model: Any) -> torch.Tensor:
         return model(TOKENS).logits.float()
 
 
+def alike(ours: torch.Tensor, others: torch.Tensor) -> bool:
+    """Whether logits of the same weights agree. PyTorch's dense products may add up in another order where their
+    operands lie at other addresses; some CPUs show it.
+    """
+    return torch.allclose(ours, others, rtol=0, atol=1e-5 * float(others.abs().max()))
+
+
 def first_layer(model: Any) -> Any:
     """A linear layer in the middle of a model, whatever it is now."""
     names = ("layers.0.self_attn.q_proj", "h.0.attn.c_attn", "layer.0.attention.self.query")

@@ -211,7 +211,8 @@ def test_signatures_are_those_of_bitsandbytes() -> None:
     theirs = pytest.importorskip("bitsandbytes")
     # Our own; operators of theirs without a function; and what older releases of theirs have.
     only_here = {"quantize_fp8", "dequantize_fp8", "matmul_fp8", "gradient_norm", "linear_int8"}
-    only_here |= {"quantize_ternary", "dequantize_ternary"}
+    only_here |= {"quantize_ternary", "dequantize_ternary", "gemm_ternary", "linear_ternary"}
+    only_here |= {"quantize_mx", "dequantize_mx", "gemm_mx"}
     only_here |= {"int8_scaled_mm", "int8_mixed_scaled_mm"}
     only_here |= {"COOSparseTensor", "coo_zeros", "spmm_coo", "spmm_coo_very_sparse"}
     for name in libbnb.functional.__all__:

@@ -26,6 +26,7 @@ from hf_models import (  # noqa: E402
     OF_BITSANDBYTES,
     TOKENS,
     WITHOUT_BITSANDBYTES,
+    alike,
     first_layer,
     logits,
     make,
@@ -94,7 +95,7 @@ def test_quantizes_saves_and_loads(name: str, kind: str, saved: Path, tmp_path: 
         )
     )
     assert layer.weight.requires_grad is False or kind == "int8-floats"
-    assert torch.equal(logits(model), logits(expected))
+    assert alike(logits(model), logits(expected))
     assert type(model.get_output_embeddings()) is torch.nn.Linear
     if name == "llama-tied":
         assert model.lm_head.weight is model.model.embed_tokens.weight
@@ -102,7 +103,7 @@ def test_quantizes_saves_and_loads(name: str, kind: str, saved: Path, tmp_path: 
     model.save_pretrained(tmp_path / "quantized")
     again = _load(tmp_path / "quantized", name, quantization_config=config)
     assert type(first_layer(again)) is type(layer)
-    assert torch.equal(logits(again), logits(model))
+    assert alike(logits(again), logits(model))
     is_for_libbnb_alone = "fp8" in kind or (name == "mixtral" and config.load_in_4bit)
     written = json.loads((tmp_path / "quantized" / "config.json").read_text())["quantization_config"]
     assert written["quant_method"] == ("libbnb" if is_for_libbnb_alone else "bitsandbytes")
@@ -133,7 +134,7 @@ def test_dequantize(name: str, kind: str, saved: Path, tmp_path: Path) -> None:
     assert plain.num_parameters() == original.num_parameters()
     plain.save_pretrained(tmp_path / "plain")
     assert "quantization_config" not in json.loads((tmp_path / "plain" / "config.json").read_text())
-    assert torch.equal(logits(_load(tmp_path / "plain", name)), logits(plain))
+    assert alike(logits(_load(tmp_path / "plain", name)), logits(plain))
 
 
 def test_dequantize_to_a_dtype(saved: Path) -> None:
@@ -151,7 +152,7 @@ def test_device_map_and_dtype(device_map: Any, dtype: str, saved: Path) -> None:
     assert model.dtype == wanted and layer.weight.quant_state.dtype == wanted
     expected = nn.quantize_model(_load(saved / "llama", "llama", dtype=wanted), NF4)
     assert torch.equal(layer.weight.data, first_layer(expected).weight.data)
-    assert torch.equal(logits(model), logits(expected))
+    assert alike(logits(model), logits(expected))
     text = model.generate(TOKENS, max_new_tokens=4, do_sample=False)
     assert torch.equal(text, expected.generate(TOKENS, max_new_tokens=4, do_sample=False))
 
@@ -169,7 +170,7 @@ def test_disk(saved: Path, tmp_path: Path) -> None:
     expected = nn.quantize_model(
         make("llama"), libbnb.QuantizationConfig(**FORMATS["nf4"], llm_int8_skip_modules=["lm_head", "model.layers.1"])
     )
-    assert torch.equal(logits(model), logits(expected))
+    assert alike(logits(model), logits(expected))
 
 
 def test_skip_list(saved: Path, tmp_path: Path) -> None:
@@ -179,7 +180,7 @@ def test_skip_list(saved: Path, tmp_path: Path) -> None:
     assert type(model.lm_head) is nn.Linear4bit
     assert type(model.model.layers[0].mlp.up_proj) is type(model.model.layers[1].mlp.down_proj) is torch.nn.Linear
     model.save_pretrained(tmp_path / "skipped")
-    assert torch.equal(logits(_load(tmp_path / "skipped", "llama")), logits(model))
+    assert alike(logits(_load(tmp_path / "skipped", "llama")), logits(model))
     tied = _load(saved / "llama-tied", "llama-tied", quantization_config=config)
     assert type(tied.lm_head) is torch.nn.Linear and tied.lm_head.weight is tied.model.embed_tokens.weight
 
@@ -192,7 +193,7 @@ def test_checkpoint_and_config_disagree(saved: Path, tmp_path: Path) -> None:
     _edit(tmp_path / "one", llm_int8_skip_modules=None)
     again = _load(tmp_path / "one", "llama")
     assert type(again.model.layers[0].mlp.up_proj) is torch.nn.Linear
-    assert torch.equal(logits(again), logits(model))
+    assert alike(logits(again), logits(model))
     again.save_pretrained(tmp_path / "two")
     skips = json.loads((tmp_path / "two" / "config.json").read_text())["quantization_config"]["llm_int8_skip_modules"]
     assert {"lm_head", "model.layers.0.mlp.up_proj", "model.layers.1.mlp.up_proj"} == set(skips)
@@ -215,14 +216,14 @@ def test_shards(saved: Path, tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*.safetensors"))) > 2
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
     assert index["metadata"]["total_parameters"] == make("llama").num_parameters()
-    assert torch.equal(logits(_load(tmp_path, "llama", device_map="auto")), logits(model))
+    assert alike(logits(_load(tmp_path, "llama", device_map="auto")), logits(model))
 
 
 def test_copies(saved: Path) -> None:
     """Models can be copied, pickled and cast."""
     model = _load(saved / "llama", "llama", quantization_config=NF4)
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert torch.equal(logits(other), logits(model))
+        assert alike(logits(other), logits(model))
         assert other.num_parameters(exclude_embeddings=True) == make("llama").num_parameters(exclude_embeddings=True)
     assert first_layer(model.to(torch.bfloat16)).weight.dtype == torch.uint8 and model.dtype == torch.bfloat16
 
