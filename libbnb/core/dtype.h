@@ -41,13 +41,24 @@ struct BF16 {
 // Element i of an array that may lie at any address.
 template <typename T>
 BNB_INLINE T load(const void *array, int64_t i) {
+  const char *place = static_cast<const char *>(array) + i * int64_t(sizeof(T));
+#if defined(__CUDA_ARCH__) || defined(__HIP_DEVICE_COMPILE__)  // a copy of bytes is one of bytes there, even if they are aligned
+  if (reinterpret_cast<uintptr_t>(place) % sizeof(T) == 0) return *reinterpret_cast<const T *>(place);
+#endif
   T value;
-  std::memcpy(&value, static_cast<const char *>(array) + i * int64_t(sizeof(T)), sizeof(T));
+  __builtin_memcpy(&value, place, sizeof(T));
   return value;
 }
 template <typename T>
 BNB_INLINE void store(void *array, int64_t i, T value) {
-  std::memcpy(static_cast<char *>(array) + i * int64_t(sizeof(T)), &value, sizeof(T));
+  char *place = static_cast<char *>(array) + i * int64_t(sizeof(T));
+#if defined(__CUDA_ARCH__) || defined(__HIP_DEVICE_COMPILE__)
+  if (reinterpret_cast<uintptr_t>(place) % sizeof(T) == 0) {
+    *reinterpret_cast<T *>(place) = value;
+    return;
+  }
+#endif
+  __builtin_memcpy(place, &value, sizeof(T));
 }
 template <typename Tag>
 BNB_INLINE float load_float(const void *array, int64_t i) {

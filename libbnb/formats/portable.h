@@ -12,7 +12,10 @@
 #include <cstring>
 // CPU kernels compile these headers with flags that not every CPU can run. An `inline` function that is not inlined is a weak
 // symbol, of which the linker keeps any one copy for everybody: what kernels include is always inlined.
-#if defined(_MSC_VER)
+#if defined(__CUDACC__) || defined(__HIPCC__)
+#define BNB_INLINE __host__ __device__ inline __attribute__((always_inline))
+#define BNB_NOINLINE __attribute__((noinline))
+#elif defined(_MSC_VER)
 #define BNB_INLINE __forceinline
 #define BNB_NOINLINE __declspec(noinline)
 #else
@@ -21,7 +24,11 @@
 #endif
 #if defined(__CUDACC__) || defined(__HIPCC__)
 #define BNB_FN __host__ __device__ inline
+#if defined(__CUDA_ARCH__) || defined(__HIP_DEVICE_COMPILE__)
 #define BNB_TABLE static __device__ constexpr
+#else
+#define BNB_TABLE static constexpr
+#endif
 #else
 #define BNB_FN BNB_INLINE
 #define BNB_TABLE constexpr

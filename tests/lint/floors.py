@@ -36,6 +36,7 @@ ROOMS: dict[str, list[str]] = {
     "libbnb/gpu": [*FOUNDATION, "gpu/"],
     "libbnb/cuda": [*FOUNDATION, "gpu/", "cuda/"],
     "libbnb/hip": [*FOUNDATION, "gpu/", "hip/"],
+    "libbnb/emulated": ["gpu/ops/"],
     "libbnb/metal": [*FOUNDATION, "metal/"],
     "libbnb/api": [*FOUNDATION, "reference/", "cpu/", "api/"],
     "python": PUBLIC,
@@ -45,6 +46,7 @@ ROOMS: dict[str, list[str]] = {
     "tests/conformance": [*PUBLIC, "formats/"],
     "tests/golden": [*PUBLIC, "formats/", "conformance/", "unit/check.h"],
     "tests/unit": [*FOUNDATION, "reference/", "cpu/", "api/", "conformance/"],
+    "tests/simt": [*FOUNDATION, "gpu/", "simt/"],
     "tests/fuzz": [*PUBLIC, "conformance/", "unit/check.h"],
 }
 

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: MIT
+// How every format that divides blocks by their absmax is quantized: the largest magnitude of each block, then codes of what
+// remains. EXACT: a maximum does not depend on the order it is taken in.
+//
+// A format is a class Encoder with
+//   Args, Shared                          what a launch gets; what a block keeps in shared memory
+//   Encoder(const Args &, Shared &)       every thread; fills shared memory, the kernel's barrier comes after
+//   scale_of(absmax)                      what is stored for a block, and what its elements are divided by
+//   write(out, i, count, unit)            codes of kItems normalised elements, the first being element i; `count` of them exist
+#ifndef BNB_GPU_QUANTIZE_BLOCKS_H_
+#define BNB_GPU_QUANTIZE_BLOCKS_H_
+
+#include "gpu/launch.h"
+#include "gpu/vectors.h"
+
+namespace bnb::gpu {
+
+constexpr int kItems = 16;             // elements that a thread has in registers
+constexpr int kQuantizeThreads = 256;  // of a block
+constexpr int kTile = kItems * kQuantizeThreads;
+
+// Bits of |x|, which are ordered as magnitudes are; the canonical NaN, above infinity, for any NaN.
+BNB_DEVICE uint32_t magnitude_bits(float x) {
+  const uint32_t bits = formats::bits_from_float(x) & 0x7FFFFFFFu;
+  return bits > 0x7F800000u ? 0x7FC00000u : bits;
+}
+
+// x' of bnb.h for the elements of a block.
+class Normaliser {
+ public:
+  BNB_DEVICE_METHOD explicit Normaliser(float absmax) : absmax_(absmax), reciprocal_(1.0f / absmax) {
+    const uint32_t bits = formats::bits_from_float(absmax);
+    zero_ = bits == 0;
+    infinite_ = bits == 0x7F800000u;
+    divide_ = formats::bits_from_float(reciprocal_) == 0x7F800000u;
+  }
+  BNB_DEVICE_METHOD float operator()(float x) const {
+    if (zero_) return 0.0f;
+    if (infinite_) return magnitude_bits(x) == 0x7F800000u ? (x > 0.0f ? 1.0f : -1.0f) : 0.0f;
+    return divide_ ? x / absmax_ : x * reciprocal_;
+  }
+
+ private:
+  float absmax_, reciprocal_;
+  bool zero_, infinite_, divide_;
+};
+
+struct BlockArgs {
+  const void *a;  // [n]
+  int64_t n, blocksize;
+  const void *subtract;  // fp32 [1]: taken off every element first; NULL: nothing
+  uint8_t *out;
+  void *scale;  // fp32 [nb]
+};
+
+template <typename Tag>
+BNB_DEVICE void load_elements(const BlockArgs &args, int64_t i, float *x) {
+  load_floats<Tag, kItems>(args.a, i, args.n - i, x);
+  if (!args.subtract) return;
+  const float subtract = load<float>(args.subtract, 0);
+  BNB_UNROLL
+  for (int j = 0; j < kItems; ++j) x[j] = i + j < args.n ? x[j] - subtract : 0.0f;
+}
+
+BNB_DEVICE uint32_t largest_of(const float *x) {
+  uint32_t largest = 0;
+  BNB_UNROLL
+  for (int j = 0; j < kItems; ++j) {
+    const uint32_t bits = magnitude_bits(x[j]);
+    if (bits > largest) largest = bits;
+  }
+  return largest;
+}
+
+// The largest of `threads` neighbouring threads, a power of two; all threads of the block take part. maxima: shared, one per warp.
+BNB_DEVICE uint32_t largest_among(uint32_t largest, int threads, uint32_t *maxima) {
+  for (int mask = 1; mask < threads && mask < kWarp; mask *= 2) {
+    const uint32_t other = shuffle_xor(largest, mask);
+    if (other > largest) largest = other;
+  }
+  if (threads <= kWarp) return largest;
+  if (lane_index() == 0) maxima[warp_index()] = largest;
+  barrier();
+  const int warps = threads / kWarp, first = int(warp_index()) / warps * warps;
+  for (int i = 0; i < warps; ++i) {
+    if (maxima[first + i] > largest) largest = maxima[first + i];
+  }
+  barrier();  // before the next tile writes them
+  return largest;
+}
+
+// Blocks of kItems times a power of two, at most a tile: each element is read once.
+template <typename Tag, typename Encoder>
+BNB_KERNEL void BNB_THREADS(kQuantizeThreads) quantize_regular(BlockArgs args, typename Encoder::Args more) {
+  BNB_SHARED typename Encoder::Shared shared;
+  BNB_SHARED uint32_t maxima[kQuantizeThreads / 32];
+  const Encoder encoder(more, shared);
+  barrier();
+  const int threads = int(args.blocksize / kItems);
+  for (int64_t tile = grid_index(); tile * kTile < args.n; tile += grid_count()) {
+    const int64_t i = tile * kTile + int64_t(thread_index()) * kItems;
+    float x[kItems];
+    load_elements<Tag>(args, i, x);
+    const float scale = encoder.scale_of(formats::float_from_bits(largest_among(largest_of(x), threads, maxima)));
+    if (i >= args.n) continue;
+    if (thread_index() % uint32_t(threads) == 0) store<float>(args.scale, i / args.blocksize, scale);
+    const Normaliser unit(scale);
+    BNB_UNROLL
+    for (int j = 0; j < kItems; ++j) x[j] = unit(x[j]);
+    encoder.write(args.out, i, args.n - i, x);
+  }
+}
+
+// Any blocks, first half: scale[b] = bits of absmax, over the zeros that were there.
+template <typename Tag>
+BNB_KERNEL void BNB_THREADS(kQuantizeThreads) measure_absmax(BlockArgs args, Divisor blocksize) {
+  uint32_t *maxima = static_cast<uint32_t *>(args.scale);
+  for (int64_t tile = grid_index(); tile * kTile < args.n; tile += grid_count()) {
+    const int64_t i = tile * kTile + int64_t(thread_index()) * kItems;
+    const int64_t last = tile * kTile + kTile < args.n ? tile * kTile + kTile - 1 : args.n - 1;
+    float x[kItems];
+    load_elements<Tag>(args, i, x);
+    const int64_t first_block = blocksize.of(tile * kTile);
+    if (first_block == blocksize.of(last)) {  // one block for all threads
+      const uint32_t largest = largest_among(largest_of(x), kWarp, nullptr);
+      if (lane_index() == 0) atomic_max(maxima + first_block, largest);
+      continue;
+    }
+    if (i >= args.n) continue;
+    int64_t block = blocksize.of(i), end = (block + 1) * blocksize.value;
+    uint32_t largest = 0;
+    BNB_UNROLL
+    for (int j = 0; j < kItems; ++j) {
+      if (i + j >= args.n) break;
+      if (i + j == end) {
+        atomic_max(maxima + block, largest);
+        ++block;
+        end += blocksize.value;
+        largest = 0;
+      }
+      const uint32_t bits = magnitude_bits(x[j]);
+      if (bits > largest) largest = bits;
+    }
+    atomic_max(maxima + block, largest);
+  }
+}
+
+// Second half: scales in place of absmax.
+template <typename Encoder>
+BNB_KERNEL void BNB_THREADS(kQuantizeThreads) turn_into_scales(void *scale, int64_t blocks, typename Encoder::Args more) {
+  BNB_SHARED typename Encoder::Shared shared;
+  const Encoder encoder(more, shared);
+  for (int64_t i = int64_t(grid_index()) * thread_count() + thread_index(); i < blocks;
+       i += int64_t(grid_count()) * thread_count()) {
+    store<float>(scale, i, encoder.scale_of(load<float>(scale, i)));
+  }
+}
+
+// Third half: codes.
+template <typename Tag, typename Encoder>
+BNB_KERNEL void BNB_THREADS(kQuantizeThreads) encode_any(BlockArgs args, Divisor blocksize, typename Encoder::Args more) {
+  BNB_SHARED typename Encoder::Shared shared;
+  const Encoder encoder(more, shared);
+  barrier();
+  for (int64_t tile = grid_index(); tile * kTile < args.n; tile += grid_count()) {
+    const int64_t i = tile * kTile + int64_t(thread_index()) * kItems;
+    if (i >= args.n) continue;
+    float x[kItems];
+    load_elements<Tag>(args, i, x);
+    int64_t block = blocksize.of(i), end = (block + 1) * blocksize.value;
+    Normaliser unit(load<float>(args.scale, block));
+    BNB_UNROLL
+    for (int j = 0; j < kItems; ++j) {
+      if (i + j == end && i + j < args.n) {
+        unit = Normaliser(load<float>(args.scale, ++block));
+        end += blocksize.value;
+      }
+      x[j] = unit(x[j]);
+    }
+    encoder.write(args.out, i, args.n - i, x);
+  }
+}
+
+inline bool is_regular(int64_t blocksize) {
+  return blocksize >= kItems && blocksize <= kTile && (blocksize & (blocksize - 1)) == 0;
+}
+
+// kScales: the encoder's scale_of() is not absmax itself.
+template <typename Tag, typename Encoder, bool kScales>
+bnb_status quantize_blocks(const BlockArgs &args, const typename Encoder::Args &more, const Queue &queue) {
+  if (args.n == 0) return BNB_OK;
+  constexpr int kPerMultiprocessor = 4;
+  const Grid grid{blocks_for(queue, ceil_div(args.n, kTile), kPerMultiprocessor), kQuantizeThreads};
+  const bool aligned = reinterpret_cast<uintptr_t>(args.scale) % sizeof(float) == 0;  // atomics need that
+  if (is_regular(args.blocksize)) return launch(quantize_regular<Tag, Encoder>, grid, queue, args, more);
+
+  const int64_t blocks = block_count(args.n, args.blocksize);
+  const Workspace workspace(queue, aligned ? 0 : size_t(blocks) * sizeof(float));
+  if (workspace.status() != BNB_OK) return workspace.status();
+  BlockArgs with_scale = args;
+  if (!aligned) with_scale.scale = workspace.data();
+  const Divisor blocksize(args.blocksize);
+  bnb_status status = set_bytes(queue, with_scale.scale, 0, size_t(blocks) * sizeof(float));
+  if (status == BNB_OK) status = launch(measure_absmax<Tag>, grid, queue, with_scale, blocksize);
+  if (status == BNB_OK && kScales) {
+    const Grid over_blocks{blocks_for(queue, ceil_div(blocks, kQuantizeThreads), kPerMultiprocessor), kQuantizeThreads};
+    status = launch(turn_into_scales<Encoder>, over_blocks, queue, with_scale.scale, blocks, more);
+  }
+  if (status == BNB_OK) status = launch(encode_any<Tag, Encoder>, grid, queue, with_scale, blocksize, more);
+  if (status == BNB_OK && !aligned) status = copy_bytes(queue, args.scale, with_scale.scale, size_t(blocks) * sizeof(float));
+  return status;
+}
+
+}  // namespace bnb::gpu
+
+#endif  // BNB_GPU_QUANTIZE_BLOCKS_H_

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MIT
+// How kernels move data: several items of a thread at once where the address allows it, one by one where not.
+#ifndef BNB_GPU_VECTORS_H_
+#define BNB_GPU_VECTORS_H_
+
+#include "core/dtype.h"
+#include "gpu/compat.h"
+
+namespace bnb::gpu {
+
+// kCount items of up to 16 bytes together, one load or store.
+template <typename T, int kCount>
+struct alignas(kCount * sizeof(T)) Items {
+  static_assert(kCount * sizeof(T) <= 16, "the widest access of a thread");
+  T at[kCount];
+};
+
+template <typename T, int kCount>
+BNB_DEVICE Items<T, kCount> load_items(const void *array, int64_t i) {
+  using Vector = Items<T, kCount>;
+  const char *place = static_cast<const char *>(array) + i * int64_t(sizeof(T));
+  if (reinterpret_cast<uintptr_t>(place) % sizeof(Vector) == 0) return *reinterpret_cast<const Vector *>(place);
+  Vector items;
+  BNB_UNROLL
+  for (int j = 0; j < kCount; ++j) items.at[j] = load<T>(array, i + j);
+  return items;
+}
+
+template <typename T, int kCount>
+BNB_DEVICE void store_items(void *array, int64_t i, const Items<T, kCount> &items) {
+  char *place = static_cast<char *>(array) + i * int64_t(sizeof(T));
+  if (reinterpret_cast<uintptr_t>(place) % sizeof(items) == 0) {
+    *reinterpret_cast<Items<T, kCount> *>(place) = items;
+    return;
+  }
+  BNB_UNROLL
+  for (int j = 0; j < kCount; ++j) store<T>(array, i + j, items.at[j]);
+}
+
+// x[j] = element i + j for j < kCount, 0 past `count` of them. kCount is a multiple of 8.
+template <typename Tag, int kCount>
+BNB_DEVICE void load_floats(const void *array, int64_t i, int64_t count, float *x) {
+  using T = typename Tag::Storage;
+  constexpr int kTogether = 16 / int(sizeof(T));
+  static_assert(kCount % kTogether == 0, "whole vectors");
+  if (count >= kCount) {
+    BNB_UNROLL
+    for (int j = 0; j < kCount; j += kTogether) {
+      const Items<T, kTogether> items = load_items<T, kTogether>(array, i + j);
+      BNB_UNROLL
+      for (int k = 0; k < kTogether; ++k) x[j + k] = Tag::widen(items.at[k]);
+    }
+    return;
+  }
+  BNB_UNROLL
+  for (int j = 0; j < kCount; ++j) x[j] = j < count ? load_float<Tag>(array, i + j) : 0.0f;
+}
+
+// The inverse; writes `count` of them at most.
+template <typename Tag, int kCount>
+BNB_DEVICE void store_floats(void *array, int64_t i, int64_t count, const float *x) {
+  using T = typename Tag::Storage;
+  constexpr int kTogether = 16 / int(sizeof(T));
+  static_assert(kCount % kTogether == 0, "whole vectors");
+  if (count >= kCount) {
+    BNB_UNROLL
+    for (int j = 0; j < kCount; j += kTogether) {
+      Items<T, kTogether> items;
+      BNB_UNROLL
+      for (int k = 0; k < kTogether; ++k) items.at[k] = Tag::narrow(x[j + k]);
+      store_items<T, kTogether>(array, i + j, items);
+    }
+    return;
+  }
+  BNB_UNROLL
+  for (int j = 0; j < kCount; ++j) {
+    if (j < count) store_float<Tag>(array, i + j, x[j]);
+  }
+}
+
+// codes[j] to and from bytes i + j, likewise.
+template <int kCount>
+BNB_DEVICE void load_bytes(const uint8_t *array, int64_t i, int64_t count, uint8_t *codes) {
+  if (count >= kCount) {
+    const Items<uint8_t, kCount> items = load_items<uint8_t, kCount>(array, i);
+    BNB_UNROLL
+    for (int j = 0; j < kCount; ++j) codes[j] = items.at[j];
+    return;
+  }
+  BNB_UNROLL
+  for (int j = 0; j < kCount; ++j) codes[j] = j < count ? array[i + j] : uint8_t(0);
+}
+template <int kCount>
+BNB_DEVICE void store_bytes(uint8_t *array, int64_t i, int64_t count, const uint8_t *codes) {
+  if (count >= kCount) {
+    Items<uint8_t, kCount> items;
+    BNB_UNROLL
+    for (int j = 0; j < kCount; ++j) items.at[j] = codes[j];
+    store_items<uint8_t, kCount>(array, i, items);
+    return;
+  }
+  BNB_UNROLL
+  for (int j = 0; j < kCount; ++j) {
+    if (j < count) array[i + j] = codes[j];
+  }
+}
+
+// i / divisor for a divisor that is the same for the whole launch.
+struct Divisor {
+  int64_t value;
+  int shift;  // -1 if it is no power of two
+
+  explicit Divisor(int64_t value) : value(value), shift(-1) {
+    for (int bit = 0; bit < 63; ++bit) {
+      if (int64_t(1) << bit == value) shift = bit;
+    }
+  }
+  BNB_DEVICE_METHOD int64_t of(int64_t i) const { return shift >= 0 ? i >> shift : i / value; }
+};
+
+}  // namespace bnb::gpu
+
+#endif  // BNB_GPU_VECTORS_H_

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+// HIP as a backend: the table of gpu/, and what only HIP spells its own way.
+#include <cstdlib>
+#include <cstring>
+
+#include "gpu/device.h"
+#include "gpu/memory.h"
+#include "gpu/ops.h"
+#include "gpu/sdk.h"
+
+namespace bnb::gpu {
+
+Device describe_device(int id) {
+  hipDeviceProp_t properties;
+  if (hipGetDeviceProperties(&properties, id) != hipSuccess) {
+    (void)hipGetLastError();
+    return {1, 0, 64, 48 << 10};
+  }
+  // "gfx90a:sramecc+:xnack-" is 0x90a.
+  const char *name = properties.gcnArchName;
+  const int arch = std::strncmp(name, "gfx", 3) == 0 ? int(std::strtol(name + 3, nullptr, 16)) : 0;
+  return {properties.multiProcessorCount, arch, properties.warpSize, int(properties.sharedMemPerBlock)};
+}
+
+// A hint: where the driver cannot, nothing is wrong.
+bnb_status prefetch(const void *data, size_t bytes, DLDevice to, void *stream) {
+  if (bytes == 0) return BNB_OK;
+  const int device = to.device_type == kDLCPU ? hipCpuDeviceId : to.device_id;
+  if (hipMemPrefetchAsync(data, bytes, device, stream_of(stream)) != hipSuccess) (void)hipGetLastError();
+  return BNB_OK;
+}
+
+}  // namespace bnb::gpu
+
+namespace bnb::hip {
+
+// Page-locked memory is the GPU's as well as the host's.
+static bool owns(DLDeviceType type) { return type == kDLROCM || type == kDLROCMHost; }
+
+extern const Backend kBackend;
+const Backend kBackend = {
+    "hip", owns, gpu::device_count,
+#define BNB_OP(op, Args) gpu::op,
+#include "core/ops.inc"
+#include "core/tool_ops.inc"
+#undef BNB_OP
+    gpu::allocate, gpu::allocate_managed, gpu::release, gpu::copy, gpu::synchronize, gpu::prefetch,
+};
+
+}  // namespace bnb::hip

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT
+// The emulated device as a backend: it calls itself "cuda" with warps of 32 lanes and "hip" with waves of 64, so that whoever looks
+// at names and device types sees what real ones show.
+#include "gpu/device.h"
+#include "gpu/memory.h"
+#include "gpu/ops.h"
+#include "simt/grid.h"
+
+namespace bnb::gpu {
+
+Device describe_device(int) {
+  constexpr int kMultiprocessors = 4;  // few, so that blocks come to their second unit of work
+  return {kMultiprocessors, BNB_SIMT_ARCH, simt::kWave, int(simt::kMaxShared)};
+}
+
+bnb_status prefetch(const void *, size_t, DLDevice, void *) { return BNB_OK; }
+
+}  // namespace bnb::gpu
+
+namespace bnb::BNB_SIMT_NAME {
+namespace {
+
+constexpr DLDeviceType kType = simt::kWave == 32 ? kDLCUDA : kDLROCM;
+bool owns(DLDeviceType type) { return type == kType; }
+
+}  // namespace
+
+extern const Backend kBackend;
+const Backend kBackend = {
+    simt::kWave == 32 ? "cuda" : "hip", owns, gpu::device_count,
+#define BNB_OP(op, Args) gpu::op,
+#include "core/ops.inc"
+#include "core/tool_ops.inc"
+#undef BNB_OP
+    gpu::allocate, gpu::allocate_managed, gpu::release, gpu::copy, gpu::synchronize, gpu::prefetch,
+};
+
+}  // namespace bnb::BNB_SIMT_NAME

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: MIT
+// The scheduler of emulated thread blocks.
+#include "grid.h"
+
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+#include <mutex>
+
+#include "fiber.h"
+
+namespace simt {
+namespace {
+
+enum class State : uint8_t { kReady, kAtBarrier, kAtWarp, kDone };
+
+struct Warp {
+  Site site;
+  int lanes, arrived;
+  uint32_t epoch;
+  void *records[kWave];
+};
+
+struct Slot {
+  Thread thread;
+  State state;
+  Site site;  // where it waits
+  Fiber fiber;
+};
+
+// One launch at a time runs, whichever thread of the host it comes from.
+std::mutex &launching() {
+  static std::mutex mutex;
+  return mutex;
+}
+
+struct Machine {
+  Slot slots[kMaxThreads];
+  Warp warps[kMaxThreads / kWave];
+  alignas(1024) char shared[kMaxShared];
+  char *stacks;
+  char problem[400];
+  bool stopped;
+  uint32_t epoch;
+  int64_t launches;
+  void (*kernel)(const void *);
+  const void *closure;
+};
+
+Machine &machine() {
+  static Machine *const instance = [] {
+    auto *made = new Machine{};  // never freed: threads of the host may outlive main()
+    made->stacks = make_stacks(kMaxThreads);
+    return made;
+  }();
+  return *instance;
+}
+
+Slot *running = nullptr;
+
+[[noreturn]] void pause_forever() {
+  for (;;) running->fiber.pause();
+}
+
+void enter() {
+  Machine &m = machine();
+  m.kernel(m.closure);
+  running->state = State::kDone;
+  pause_forever();
+}
+
+bool same(Site a, Site b) { return a.line == b.line && std::strcmp(a.file, b.file) == 0; }
+
+// In which order the threads of a block take turns between barriers. What depends on it is a race: launches take turns, too.
+int order_of(int64_t launch) { return int((uint64_t(launch) * 0x9E3779B97F4A7C15u) >> 33) % 3; }
+int turn(int order, int i, int threads) {
+  if (order == 0) return i;
+  if (order == 1) return threads - 1 - i;
+  // 7 shares no factor with block sizes, which are multiples of 32 or small
+  return int((int64_t(i) * (threads % 7 ? 7 : 1) + threads / 3) % threads);
+}
+
+void report(const char *format, va_list args) {
+  Machine &m = machine();
+  if (m.stopped) return;
+  m.stopped = true;
+  const int used = std::snprintf(m.problem, sizeof m.problem, "block %u: ", position.block);
+  std::vsnprintf(m.problem + used, sizeof m.problem - size_t(used), format, args);
+}
+
+__attribute__((format(printf, 1, 2))) void report(const char *format, ...) {
+  va_list args;
+  va_start(args, format);
+  report(format, args);
+  va_end(args);
+}
+
+const char *name_of(State state) {
+  switch (state) {
+    case State::kAtBarrier: return "waits at a barrier";
+    case State::kAtWarp: return "waits for its warp";
+    case State::kDone: return "has ended";
+    default: return "runs";
+  }
+}
+
+// Nobody can run: either all are at one barrier, or two of them show what is wrong.
+bool release_barrier(int threads) {
+  Machine &m = machine();
+  const Slot &first = m.slots[0];
+  for (int i = 0; i < threads; ++i) {
+    const Slot &slot = m.slots[i];
+    if (slot.state == State::kAtBarrier && first.state == State::kAtBarrier && same(slot.site, first.site)) continue;
+    const Slot &other = first.state == State::kAtBarrier || i == 0 ? slot : first;
+    const Slot &one = &other == &first ? m.slots[threads - 1] : first;
+    report("divergent: thread %u %s (%s:%d), thread %u %s (%s:%d)", one.thread.index, name_of(one.state), one.site.file,
+           one.site.line, other.thread.index, name_of(other.state), other.site.file, other.site.line);
+    return false;
+  }
+  ++m.epoch;
+  for (int i = 0; i < threads; ++i) m.slots[i].state = State::kReady;
+  return true;
+}
+
+void run_block(int threads, int order) {
+  Machine &m = machine();
+  std::memset(m.shared, 0xCD, 256);  // garbage, as it is on a device
+  m.epoch = 0;
+  for (int i = 0; i < threads; ++i) {
+    Slot &slot = m.slots[i];
+    slot.fiber.set_stack(m.stacks + size_t(i) * kStackStride);
+    slot.thread = {uint32_t(i), uint32_t(i / kWave), uint32_t(i % kWave)};
+    slot.state = State::kReady;
+    slot.site = {"", 0};
+    slot.fiber.reset(enter);
+  }
+  for (int w = 0; w * kWave < threads; ++w) {
+    Warp &warp = m.warps[w];
+    warp.lanes = threads - w * kWave < kWave ? threads - w * kWave : kWave;
+    warp.arrived = 0;
+    warp.epoch = 0;
+  }
+  for (int done = 0; done < threads && !m.stopped;) {
+    bool ran = false;
+    for (int i = 0; i < threads && !m.stopped; ++i) {
+      Slot &slot = m.slots[turn(order, i, threads)];
+      if (slot.state != State::kReady) continue;
+      ran = true;
+      running = &slot;
+      current = &slot.thread;
+      slot.fiber.resume();
+      done += slot.state == State::kDone;
+    }
+    if (!ran && !m.stopped && !release_barrier(threads)) return;
+  }
+}
+
+}  // namespace
+
+const Thread *current = nullptr;
+Position position;
+
+const char *run(const Shape &shape, void (*kernel)(const void *), const void *closure) {
+  const std::lock_guard<std::mutex> guard(launching());
+  Machine &m = machine();
+  m.problem[0] = 0;
+  m.stopped = false;
+  if (shape.threads < 1 || shape.threads > kMaxThreads || shape.shared_bytes > kMaxShared || shape.blocks > INT32_MAX) {
+    std::snprintf(m.problem, sizeof m.problem, "no GPU launches %lld blocks of %d threads with %zu bytes",
+                  (long long)shape.blocks, shape.threads, shape.shared_bytes);
+    return m.problem;
+  }
+  m.kernel = kernel;
+  m.closure = closure;
+  const int order = order_of(++m.launches);
+  for (int64_t i = 0; i < shape.blocks && !m.stopped; ++i) {
+    position = {uint32_t(i), uint32_t(shape.blocks), uint32_t(shape.threads)};
+    run_block(shape.threads, order);
+  }
+  current = nullptr;
+  return m.problem;
+}
+
+void *shared_memory() { return machine().shared; }
+
+void block_barrier(Site site) {
+  running->state = State::kAtBarrier;
+  running->site = site;
+  running->fiber.pause();
+}
+
+void meet(Site site, void *record, void (*resolve)(void **records, int lanes)) {
+  Machine &m = machine();
+  Warp &warp = m.warps[running->thread.warp];
+  if (warp.arrived == 0) {
+    warp.site = site;
+  } else if (!same(warp.site, site)) {
+    stop("divergent: lane %u of warp %u is at %s:%d, another at %s:%d", running->thread.lane, running->thread.warp,
+         site.file, site.line, warp.site.file, warp.site.line);
+  }
+  warp.records[running->thread.lane] = record;
+  running->site = site;
+  if (++warp.arrived < warp.lanes) {
+    running->state = State::kAtWarp;
+    running->fiber.pause();
+    return;
+  }
+  resolve(warp.records, warp.lanes);
+  warp.arrived = 0;
+  ++warp.epoch;
+  Slot *lanes = m.slots + running->thread.warp * uint32_t(kWave);
+  for (int i = 0; i < warp.lanes; ++i) lanes[i].state = State::kReady;
+}
+
+void stop(const char *format, ...) {
+  va_list args;
+  va_start(args, format);
+  report(format, args);
+  va_end(args);
+  pause_forever();
+}
+
+uint32_t block_epoch() { return machine().epoch; }
+uint32_t warp_epoch(uint32_t warp) { return machine().warps[warp].epoch; }
+int64_t launch_number() { return machine().launches; }
+
+bool on_a_stack(uintptr_t address) {
+  return address - reinterpret_cast<uintptr_t>(machine().stacks) < kMaxThreads * kStackStride;
+}
+
+bool in_shared_memory(uintptr_t address) { return address - reinterpret_cast<uintptr_t>(machine().shared) < kMaxShared; }
+
+}  // namespace simt
