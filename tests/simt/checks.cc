@@ -106,15 +106,13 @@ void check_race(uintptr_t address, size_t bytes, bool write, bool atomic, bool s
 void access(void *pointer, size_t bytes, bool write, bool atomic = false) {
   if (!current) return;  // the host's part of a launch
   const auto address = reinterpret_cast<uintptr_t>(pointer);
-  if (on_a_stack(address)) return;
+  if (of_the_machine(address)) return;
   const bool shared = in_shared_memory(address) || in_static_data(address);
   if (!shared) {
-    if (kind_of(pointer) == Memory::kHost) {
-      if (!write) return;  // arguments of the launch lie on the host's stack
-      stop("out of bounds: thread %u writes %zu bytes at %p, memory of the host", current->index, bytes, pointer);
-    }
+    if (!write && among_arguments(address)) return;
     if (!in_allocation(address, bytes)) {
-      stop("out of bounds: thread %u accesses %zu bytes at %p, past the end of an allocation", current->index, bytes, pointer);
+      stop("out of bounds: thread %u %s %zu bytes at %p, which is not in an allocation of the device",
+           current->index, write ? "writes" : "reads", bytes, pointer);
     }
   }
   check_race(address, bytes, write, atomic, shared);

@@ -18,7 +18,7 @@
 #define BNB_UNROLL
 
 // Where a kernel waits, for messages.
-#define SIMT_SITE ::simt::Site site = ::simt::Site{__builtin_FILE(), __builtin_LINE()}
+#define SIMT_SITE ::simt::Site site = ::simt::Site::here()
 
 namespace bnb::gpu {
 

@@ -45,6 +45,7 @@ struct Machine {
   int64_t launches;
   void (*kernel)(const void *);
   const void *closure;
+  uintptr_t host_stack;
 };
 
 Machine &machine() {
@@ -172,6 +173,7 @@ const char *run(const Shape &shape, void (*kernel)(const void *), const void *cl
   }
   m.kernel = kernel;
   m.closure = closure;
+  m.host_stack = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
   const int order = order_of(++m.launches);
   for (int64_t i = 0; i < shape.blocks && !m.stopped; ++i) {
     position = {uint32_t(i), uint32_t(shape.blocks), uint32_t(shape.threads)};
@@ -224,10 +226,17 @@ uint32_t block_epoch() { return machine().epoch; }
 uint32_t warp_epoch(uint32_t warp) { return machine().warps[warp].epoch; }
 int64_t launch_number() { return machine().launches; }
 
-bool on_a_stack(uintptr_t address) {
-  return address - reinterpret_cast<uintptr_t>(machine().stacks) < kMaxThreads * kStackStride;
+bool of_the_machine(uintptr_t address) {
+  const Machine &m = machine();
+  return address - reinterpret_cast<uintptr_t>(m.stacks) < kMaxThreads * kStackStride ||
+         (address - reinterpret_cast<uintptr_t>(&m) < sizeof m && !in_shared_memory(address));
 }
 
 bool in_shared_memory(uintptr_t address) { return address - reinterpret_cast<uintptr_t>(machine().shared) < kMaxShared; }
+
+bool among_arguments(uintptr_t address) {
+  constexpr uintptr_t kFrames = 64 << 10;  // of the functions above run()
+  return address - machine().host_stack < kFrames;
+}
 
 }  // namespace simt

@@ -35,6 +35,8 @@ const char *run(const Shape &shape, const Body &body) {
 struct Site {
   const char *file;
   int line;
+  // As a default argument: the place of the call.
+  static constexpr Site here(const char *file = __builtin_FILE(), int line = __builtin_LINE()) { return {file, line}; }
 };
 
 // What the running thread knows of itself.
@@ -61,8 +63,9 @@ void meet(Site site, void *record, void (*resolve)(void **records, int lanes));
 uint32_t block_epoch();
 uint32_t warp_epoch(uint32_t warp);
 int64_t launch_number();
-bool on_a_stack(uintptr_t address);
+bool of_the_machine(uintptr_t address);  // stacks of threads, and what the scheduler knows of them
 bool in_shared_memory(uintptr_t address);
+bool among_arguments(uintptr_t address);  // of the launch: they lie on the stack of the host's thread
 
 }  // namespace simt
 
