@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The clock of a GPU: a list of calls captured as one CUDA graph, replayed between two events.
 
-A graph leaves out what the host does between calls, and capturing one is a test of its own: an operation that allocates,
-synchronizes or uses another stream cannot be captured. Peers that cannot be captured are launched in a loop between
+A graph leaves out what the host does between calls, and capturing one is a test of its own: an operation that allocates
+or synchronizes or uses another stream cannot be captured. Peers that cannot be captured are launched in a loop between
 the events instead, and their rows say so. `--device cpu` runs the same code without a GPU, on the host's clock.
 """
 

@@ -70,6 +70,42 @@ def quantize(document: dict[str, Any], family: str = "") -> str:
     return f"{table(header, rows)}\n\n{document['rows'][0]['elements']:,} elements. {machine_line(document)}"
 
 
+def device_line(document: dict[str, Any]) -> str:
+    gpu, machine = document["gpu"], document["machine"]
+    bandwidth = f"copy bandwidth {document['copy_bandwidth'] / 1e12:.2f} TB/s"
+    versions = ", ".join(f"{name} {machine[name]}" for name in ("torch", "bitsandbytes") if name in machine)
+    return f"{gpu['device']}, {bandwidth}; {versions}; {document['date']}. Medians of one run."
+
+
+def device_elements(document: dict[str, Any]) -> str:
+    rows = [
+        [row["operation"], row["dtype"], f"{100 * row['fraction_of_copy']:.0f}%", times(row, "bitsandbytes")]
+        for row in document["rows"]
+        if "elements" in row
+    ]
+    header = ["operation", "dtype", "of copy bandwidth", "against bitsandbytes"]
+    return f"{table(header, rows)}\n\n{device_line(document)}"
+
+
+def device_products(document: dict[str, Any]) -> str:
+    rows = [
+        [
+            row["operation"],
+            f"{row['n']:,}x{row['k']:,}",
+            f"{row['m']:,}",
+            f"{1e6 * row['seconds']:.1f}",
+            f"{row['operations_per_second'] / 1e12:.1f}",
+            f"{100 * row['fraction_of_copy']:.0f}%",
+            *(times(row, peer) for peer in ("bitsandbytes", "dequantize_then_dense", "dense")),
+        ]
+        for row in document["rows"]
+        if "m" in row
+    ]
+    header = ["operation", "N x K", "M", "us", "TFLOP/s", "of copy bandwidth"]
+    header += ["against bitsandbytes", "against dequantize, then dense", "against dense bf16"]
+    return f"{table(header, rows)}\n\n{device_line(document)}"
+
+
 def overhead(document: dict[str, Any]) -> str:
     by_name: dict[str, dict[str, float]] = {}
     for row in document["overhead"]:
@@ -323,6 +359,8 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "products-alternating": ("products", alternating),
     "products-mx": ("mx_products", all_products),
     "products-ternary": ("ternary_products", ternary_products),
+    "device": ("device", device_elements),
+    "device-products": ("device", device_products),
     "generation": ("generation", generation),
     "minilm": ("minilm", minilm),
     "qlora": ("qlora", qlora),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""benchmarks/device.py runs from end to end without a GPU, so that the one run on a machine with one is not its first."""
+"""benchmarks/device.py runs from end to end without a GPU, so that its run on a machine with one is not its first."""
 
 from __future__ import annotations
 
