@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT
+// The words of libbnb/gpu/matrix.h on the host. The lanes of a warp meet, and the last one multiplies: fp32 products and sums, in the
+// order of k. Copies are done when they are waited for, so that a wait that is missing leaves garbage.
+#ifndef TESTS_SIMT_MATRIX_H_
+#define TESTS_SIMT_MATRIX_H_
+
+#include <vector>
+
+#include "core/dtype.h"
+#include "simt/device.h"
+
+namespace bnb::gpu {
+
+// Number i of a lane's registers.
+template <typename Tag>
+static inline float number_of(const uint32_t *registers, int i) {
+  return Tag::widen(uint16_t(registers[i / 2] >> (i % 2 * 16)));
+}
+
+struct MatrixLane {
+  float *sum;
+  const uint32_t *a, *b;
+  uint64_t rows;
+};
+
+template <typename Tag>
+static void mma_m16n8k16(float (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], SIMT_SITE) {
+  MatrixLane lane{sum, a, b, 0};
+  simt::meet(site, &lane, [](void **records, int) {
+    float x[16][16], y[8][16];
+    for (int l = 0; l < 32; ++l) {
+      const auto *from = static_cast<const MatrixLane *>(records[l]);
+      const int g = l / 4, t = l % 4;
+      for (int i = 0; i < 8; ++i) x[g + i / 2 % 2 * 8][2 * t + i / 4 * 8 + i % 2] = number_of<Tag>(from->a, i);
+      for (int i = 0; i < 4; ++i) y[g][2 * t + i / 2 * 8 + i % 2] = number_of<Tag>(from->b, i);
+    }
+    for (int l = 0; l < 32; ++l) {
+      float *to = static_cast<MatrixLane *>(records[l])->sum;
+      const int g = l / 4, t = l % 4;
+      for (int i = 0; i < 4; ++i) {
+        for (int k = 0; k < 16; ++k) to[i] += x[g + i / 2 * 8][k] * y[2 * t + i % 2][k];
+      }
+    }
+  });
+}
+
+// A warp's share of the instruction of four: its 16 rows of a.
+static inline uint64_t wgmma_rows(const void *shared, uint32_t across, uint32_t down) {
+  const auto offset = static_cast<const char *>(shared) - static_cast<const char *>(simt::shared_memory());
+  if (offset < 0 || offset % 16 || across % 16 || down % 16 || offset + int64_t(7 * down) >= (1 << 18)) {
+    simt::stop("a descriptor of shared memory with offset %lld, strides %u and %u", (long long)offset, across, down);
+  }
+  return uint64_t(offset >> 4) | uint64_t(across >> 4) << 16 | uint64_t(down >> 4) << 32;
+}
+
+template <typename Tag>
+static void wgmma_m64n64k16(float (&sum)[32], const uint32_t (&a)[4], uint64_t b, SIMT_SITE) {
+  MatrixLane lane{sum, a, nullptr, b};
+  simt::meet(site, &lane, [](void **records, int) {
+    const uint64_t rows = static_cast<const MatrixLane *>(records[0])->rows;
+    const char *start = static_cast<const char *>(simt::shared_memory()) + ((rows & 0x3FFF) << 4);
+    const int64_t across = int64_t(rows >> 16 & 0x3FFF) << 4, down = int64_t(rows >> 32 & 0x3FFF) << 4;
+    float x[16][16], y[64][16];
+    for (int n = 0; n < 64; ++n) {
+      for (int k = 0; k < 16; ++k) {
+        y[n][k] = load_float<Tag>(start + n / 8 * down + k / 8 * across + n % 8 * 16, k % 8);
+      }
+    }
+    for (int l = 0; l < 32; ++l) {
+      const auto *from = static_cast<const MatrixLane *>(records[l]);
+      const int g = l / 4, t = l % 4;
+      for (int i = 0; i < 8; ++i) x[g + i / 2 % 2 * 8][2 * t + i / 4 * 8 + i % 2] = number_of<Tag>(from->a, i);
+      if (from->rows != rows) simt::stop("lanes of a warp describe different matrices");
+    }
+    for (int l = 0; l < 32; ++l) {
+      float *to = static_cast<MatrixLane *>(records[l])->sum;
+      const int g = l / 4, t = l % 4;
+      for (int i = 0; i < 32; ++i) {
+        for (int k = 0; k < 16; ++k) to[i] += x[g + i / 2 % 2 * 8][k] * y[i / 4 * 8 + 2 * t + i % 2][k];
+      }
+    }
+  });
+}
+BNB_DEVICE void wgmma_begin(SIMT_SITE) { warp_barrier(site); }
+BNB_DEVICE void wgmma_commit(SIMT_SITE) { warp_barrier(site); }
+template <int kBehind>
+BNB_DEVICE void wgmma_wait(SIMT_SITE) { warp_barrier(site); }
+BNB_DEVICE void wgmma_keep(float (&)[32]) {}
+BNB_DEVICE void wgmma_publish() {}
+
+template <typename Tag>
+static void mfma_16x16x16(float (&sum)[4], const uint32_t (&a)[2], const uint32_t (&b)[2], SIMT_SITE) {
+  MatrixLane lane{sum, a, b, 0};
+  simt::meet(site, &lane, [](void **records, int) {
+    float x[16][16], y[16][16];
+    for (int l = 0; l < 64; ++l) {
+      const auto *from = static_cast<const MatrixLane *>(records[l]);
+      for (int i = 0; i < 4; ++i) {
+        x[l % 16][l / 16 * 4 + i] = number_of<Tag>(from->a, i);
+        y[l % 16][l / 16 * 4 + i] = number_of<Tag>(from->b, i);
+      }
+    }
+    for (int l = 0; l < 64; ++l) {
+      float *to = static_cast<MatrixLane *>(records[l])->sum;
+      for (int i = 0; i < 4; ++i) {
+        for (int k = 0; k < 16; ++k) to[i] += x[l / 16 * 4 + i][k] * y[l % 16][k];
+      }
+    }
+  });
+}
+
+struct AsyncCopies {
+  struct Copy {
+    void *to;
+    const void *from;  // NULL: zeros
+  };
+  int64_t launch = 0;
+  uint32_t block = 0;
+  std::vector<Copy> copies;
+  std::vector<size_t> group_ends;
+};
+
+// Those of the running thread.
+static inline AsyncCopies &async_copies() {
+  static std::vector<AsyncCopies> of_threads(simt::kMaxThreads);
+  AsyncCopies &mine = of_threads[thread_index()];
+  if (mine.launch != simt::launch_number() || mine.block != grid_index()) mine = {simt::launch_number(), grid_index(), {}, {}};
+  return mine;
+}
+
+BNB_DEVICE void copy_async(void *shared, const void *global, bool take) {
+  if (reinterpret_cast<uintptr_t>(shared) % 16 || (take && reinterpret_cast<uintptr_t>(global) % 16)) {
+    simt::stop("an asynchronous copy from %p to %p, which are not aligned to its 16 bytes", global, shared);
+  }
+  async_copies().copies.push_back({shared, take ? global : nullptr});
+}
+BNB_DEVICE void commit_copies() { async_copies().group_ends.push_back(async_copies().copies.size()); }
+template <int kBehind>
+BNB_DEVICE void wait_for_copies() {
+  struct Bytes {
+    uint64_t at[2];
+  };
+  AsyncCopies &mine = async_copies();
+  if (mine.group_ends.size() <= size_t(kBehind)) return;
+  const size_t groups = mine.group_ends.size() - size_t(kBehind), done = mine.group_ends[groups - 1];
+  for (size_t i = 0; i < done; ++i) {
+    const Bytes bytes = mine.copies[i].from ? load<Bytes>(mine.copies[i].from, 0) : Bytes{};
+    store<Bytes>(mine.copies[i].to, 0, bytes);
+  }
+  mine.copies.erase(mine.copies.begin(), mine.copies.begin() + int64_t(done));
+  mine.group_ends.erase(mine.group_ends.begin(), mine.group_ends.begin() + int64_t(groups));
+  for (size_t &end : mine.group_ends) end -= done;
+}
+
+}  // namespace bnb::gpu
+
+#endif  // TESTS_SIMT_MATRIX_H_
