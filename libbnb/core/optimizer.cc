@@ -22,13 +22,15 @@ bool is_decoupled(bnb_optimizer optimizer) {
 
 }  // namespace
 
-OptimizerFactors make_factors(const bnb_optimizer_config &config, double scale, int64_t step, double update_scale) {
+OptimizerNumbers make_numbers(const bnb_optimizer_config &config, int64_t step) {
   const BiasCorrection bias = bias_correction(config, step);
   const bool decoupled = is_decoupled(config.optimizer);
-  const double correction =
+  OptimizerNumbers numbers{};
+  numbers.gnorm_scale = config.gnorm_scale;
+  numbers.bias_correction =
       config.optimizer == BNB_ADAM ? bias.second / bias.first : 1.0;  // AdEMAMix has it in mix1, mix3
-  OptimizerFactors factors{};
-  factors.gnorm_scale = float(config.gnorm_scale * scale);
+  numbers.step_size = -config.lr * numbers.bias_correction;
+  OptimizerFactors &factors = numbers.factors;
   factors.coupled_decay = decoupled ? 0.0f : float(config.weight_decay);
   factors.kept = decoupled ? float(1.0 - config.lr * config.weight_decay) : 1.0f;
   factors.beta1 = float(config.beta1);
@@ -40,20 +42,8 @@ OptimizerFactors make_factors(const bnb_optimizer_config &config, double scale, 
   factors.mix1 = float(bias.second / bias.first);
   factors.mix3 = float(bias.second * config.alpha);
   factors.eps = float(config.eps * bias.second);
-  factors.step_size = float(-config.lr * correction * update_scale);
   factors.first_step = step == 1;
-  return factors;
-}
-
-double update_norm(const bnb_optimizer_config &config, int64_t step, double sum_of_squares) {
-  const BiasCorrection bias = bias_correction(config, step);
-  const double correction = config.optimizer == BNB_ADAM ? bias.second / bias.first : 1.0;
-  return std::sqrt(sum_of_squares) * correction;
-}
-
-double update_scale(double max_unorm, double param_norm, double update_norm) {
-  const double limit = max_unorm * param_norm;
-  return limit > 0.0 && update_norm > limit ? limit / update_norm : 1.0;
+  return numbers;
 }
 
 }  // namespace bnb

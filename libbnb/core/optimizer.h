@@ -63,15 +63,33 @@ struct OptimizerFactors {
   bool first_step;
 };
 
-// scale: the value of the tensor of that name, 1 if there is none. update_scale: 1, or what max_unorm makes of it.
-OptimizerFactors make_factors(const bnb_optimizer_config &config, double scale, int64_t step, double update_scale);
+// What the configuration and a step make of these, before anything is known that is in the device's memory: a host makes
+// them, who finishes them is where that memory can be read.
+struct OptimizerNumbers {
+  OptimizerFactors factors;  // gnorm_scale and step_size are missing
+  double gnorm_scale;        // to be multiplied by the tensor config.scale
+  double bias_correction;    // what step_size and the norm of the update have of it
+  double step_size;          // to be multiplied by what max_unorm makes of the update
+};
+OptimizerNumbers make_numbers(const bnb_optimizer_config &config, int64_t step);
 
-// The norm of an update: sqrt(sum of squared directions) times the bias corrections that step_size holds.
-double update_norm(const bnb_optimizer_config &config, int64_t step, double sum_of_squares);
+// scale: the value of the tensor of that name, 1 if there is none. update_scale: 1, or what max_unorm makes of it.
+BNB_INLINE OptimizerFactors make_factors(const OptimizerNumbers &numbers, double scale, double update_scale) {
+  OptimizerFactors factors = numbers.factors;
+  factors.gnorm_scale = float(numbers.gnorm_scale * scale);
+  factors.step_size = float(numbers.step_size * update_scale);
+  return factors;
+}
+
+// The norm of an update. root: of the sum of squared directions.
+BNB_INLINE double update_norm(const OptimizerNumbers &numbers, double root) { return root * numbers.bias_correction; }
 
 // What the update is multiplied by so that its norm is at most max_unorm * param_norm. A parameter of zeros is not held
 // at zero.
-double update_scale(double max_unorm, double param_norm, double update_norm);
+BNB_INLINE double update_scale(double max_unorm, double param_norm, double update_norm) {
+  const double limit = max_unorm * param_norm;
+  return limit > 0.0 && update_norm > limit ? limit / update_norm : 1.0;
+}
 
 }  // namespace bnb
 

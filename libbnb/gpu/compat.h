@@ -14,6 +14,7 @@
 //   shuffle(x, lane), shuffle_xor(x, mask), shuffle_down(x, delta)   x of another lane; all lanes take part
 //   ballot(condition)             bit i: lane i's condition
 //   atomic_max, atomic_add, atomic_or    on memory; returns what was there
+//   atomic_load, atomic_store     on memory that other threads change at the same time
 //
 // Host code must not use kWarp: AMD has both sizes, and only the device's compiler knows.
 #ifndef BNB_GPU_COMPAT_H_
@@ -106,6 +107,8 @@ BNB_DEVICE void *dynamic_shared() {
 BNB_DEVICE uint32_t atomic_max(uint32_t *p, uint32_t x) { return atomicMax(p, x); }
 BNB_DEVICE uint32_t atomic_add(uint32_t *p, uint32_t x) { return atomicAdd(p, x); }
 BNB_DEVICE uint32_t atomic_or(uint32_t *p, uint32_t x) { return atomicOr(p, x); }
+BNB_DEVICE uint32_t atomic_load(const uint32_t *p) { return *static_cast<const volatile uint32_t *>(p); }
+BNB_DEVICE void atomic_store(uint32_t *p, uint32_t x) { atomicExch(p, x); }
 
 }  // namespace bnb::gpu
 

@@ -80,6 +80,8 @@ BNB_DEVICE uint32_t atomic_max(uint32_t *p, uint32_t x) {
 }
 BNB_DEVICE uint32_t atomic_add(uint32_t *p, uint32_t x) { return __atomic_fetch_add(p, x, __ATOMIC_RELAXED); }
 BNB_DEVICE uint32_t atomic_or(uint32_t *p, uint32_t x) { return __atomic_fetch_or(p, x, __ATOMIC_RELAXED); }
+BNB_DEVICE uint32_t atomic_load(const uint32_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
+BNB_DEVICE void atomic_store(uint32_t *p, uint32_t x) { __atomic_store_n(p, x, __ATOMIC_RELAXED); }
 
 }  // namespace bnb::gpu
 

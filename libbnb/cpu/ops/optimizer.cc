@@ -85,7 +85,7 @@ bool describe(const Call &call, Searches *searches, int32_t *found_nonfinite) {
     if (i > 0 && tensor.step == args.tensors[i - 1].step) {
       tensor.factors = call.tensors[i - 1].factors;
     } else {
-      tensor.factors = make_factors(args.config, scale, tensor.step, 1.0);
+      tensor.factors = make_factors(make_numbers(args.config, tensor.step), scale, 1.0);
     }
     tensor.skip_zeros = args.config.skip_zeros != 0;
     tensor.skip_nonfinite = args.config.nonfinite == BNB_NONFINITE_SKIP_ELEMENT;
@@ -134,8 +134,9 @@ bool scale_updates(const Call &call) {
   const double scale = scale_of(args);
   for (int64_t i = 0; i < args.count; ++i) {
     OptimizerKernelArgs &tensor = call.tensors[i];
-    const double norm = update_norm(config, tensor.step, call.sums.sum(i));
-    tensor.factors = make_factors(config, scale, tensor.step, update_scale(config.max_unorm, param_norms[i], norm));
+    const OptimizerNumbers numbers = make_numbers(config, tensor.step);
+    const double norm = update_norm(numbers, std::sqrt(call.sums.sum(i)));
+    tensor.factors = make_factors(numbers, scale, update_scale(config.max_unorm, param_norms[i], norm));
     if (tensor.unorm) store<float>(tensor.unorm, 0, float(norm));
   }
   return true;
