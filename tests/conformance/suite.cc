@@ -87,6 +87,15 @@ Suite::Suite(Options options) : options_(std::move(options)) {
   }
 }
 
+bool Suite::without_device(const std::string &target) const {
+  for (int32_t i = 1; const char *backend = bnb_backend_name(i); ++i) {
+    if (!matches(target, std::string(backend) + ":0") || bnb_device_count(backend) > 0) continue;
+    std::printf("skipped: the library has the backend %s, but there is no device\n", backend);
+    return true;
+  }
+  return false;
+}
+
 bool Suite::selected(const std::string &name, const Target *target) const {
   return target ? matches(options_.target, target->name) : matches(options_.filter, name);
 }

@@ -35,6 +35,9 @@ class Suite {
   int64_t bench_elements() const { return options_.bench_elements; }
   const std::vector<Target> &targets() const { return targets_; }
 
+  // Whether a backend of the library that such targets belong to has no device: says so.
+  bool without_device(const std::string &target) const;
+
   // One case: the call that `make` describes gives the reference's results on every target and in every placement.
   // `make` is given random numbers that depend on the case's name and the seed alone.
   using Make = std::function<Call(Random &)>;
