@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT
+// Products with NF4, FP4, MXFP4 and NVFP4 weights.
+#include "gpu/gemm_few.h"
+#include "gpu/gemm_plain.h"
+#include "gpu/ops.h"
+
+namespace bnb::gpu {
+namespace {
+
+constexpr GemmMethod kMethods[] = {
+    {"few rows", few_rows, multiply_few_rows<Nibbles>},    // reads every code once
+    {"plain", any_shape, multiply_any_shape<Nibbles>},
+};
+
+}  // namespace
+
+bnb_status gemm_4bit(const GemmArgs &args, Queue queue) { return multiply_by(kMethods, args, queue); }
+
+}  // namespace bnb::gpu
