@@ -15,11 +15,24 @@ struct alignas(kCount * sizeof(T)) Items {
   T at[kCount];
 };
 
+// One access to an aligned place. On the host it is a copy of bytes: g++ merges the two ways of load_items() and then takes the place
+// for aligned in both.
+template <typename Vector>
+BNB_DEVICE Vector load_aligned(const char *place) {
+#if defined(__CUDA_ARCH__) || defined(__HIP_DEVICE_COMPILE__)
+  return *reinterpret_cast<const Vector *>(place);
+#else
+  Vector vector;
+  __builtin_memcpy(&vector, place, sizeof vector);
+  return vector;
+#endif
+}
+
 template <typename T, int kCount>
 BNB_DEVICE Items<T, kCount> load_items(const void *array, int64_t i) {
   using Vector = Items<T, kCount>;
   const char *place = static_cast<const char *>(array) + i * int64_t(sizeof(T));
-  if (reinterpret_cast<uintptr_t>(place) % sizeof(Vector) == 0) return *reinterpret_cast<const Vector *>(place);
+  if (reinterpret_cast<uintptr_t>(place) % sizeof(Vector) == 0) return load_aligned<Vector>(place);
   Vector items;
   BNB_UNROLL
   for (int j = 0; j < kCount; ++j) items.at[j] = load<T>(array, i + j);
