@@ -138,14 +138,7 @@ bool Check::describe(const char *name, const DLTensor &tensor, Layout layout, Vi
     }
   }
   that(empty || tensor.data, "%s.data is NULL, but it has %lld elements", name, (long long)n);
-  const uintptr_t address = reinterpret_cast<uintptr_t>(tensor.data);
-  uintptr_t begin = 0, end = 0;
-  that(!__builtin_add_overflow(address, tensor.byte_offset, &begin) &&
-           !__builtin_add_overflow(begin, uintptr_t(bytes), &end),
-       "%s reaches beyond the address space", name);
   if (!ok()) return false;
-
-  view->data = reinterpret_cast<void *>(begin);
   view->n = n;
   view->bytes = bytes;
   view->ndim = tensor.ndim;
@@ -155,10 +148,40 @@ bool Check::describe(const char *name, const DLTensor &tensor, Layout layout, Vi
   return true;
 }
 
+// The address that stands for the first byte of a tensor's buffer, which is a handle.
+bool Check::begin_of_buffer(const char *name, const DLTensor &tensor, uint64_t bytes, uintptr_t *begin) {
+  *begin = 0;
+  if (bytes == 0) return true;
+  uint64_t most = 0, end = 0;
+  status_ = named(backend_->buffer_bytes(device_, tensor.data, &most));
+  if (!ok()) return false;
+  that(!__builtin_add_overflow(tensor.byte_offset, bytes, &end) && end <= most,
+       "%s reaches beyond its buffer (byte_offset %llu and %llu bytes, the buffer has %llu)", name,
+       (unsigned long long)tensor.byte_offset, (unsigned long long)bytes, (unsigned long long)most);
+  // One buffer has one span, so that overlaps are found. Entries of a list are compared with those known before it alone.
+  for (int i = 0; i < range_count_ && ok(); ++i) {
+    if (ranges_[i].data != tensor.data) continue;
+    *begin = ranges_[i].begin >> Handles::kOffsetBits << Handles::kOffsetBits;
+    return true;
+  }
+  if (ok()) *begin = handles_.add(tensor.data);
+  if (ok() && *begin == 0) status_ = fail(BNB_ERROR_OUT_OF_MEMORY, "%s: no room to list all buffers of the call", function_);
+  return ok();
+}
+
+bool Check::place(const char *name, const DLTensor &tensor, View *view) {
+  uintptr_t begin = reinterpret_cast<uintptr_t>(tensor.data), end = 0;
+  if (backend_->buffer_bytes && !begin_of_buffer(name, tensor, uint64_t(view->bytes), &begin)) return false;
+  that(!__builtin_add_overflow(begin, tensor.byte_offset, &begin) && !__builtin_add_overflow(begin, uintptr_t(view->bytes), &end),
+       "%s reaches beyond the address space", name);
+  view->data = reinterpret_cast<void *>(begin);
+  return ok();
+}
+
 View Check::add(const char *name, const DLTensor *tensor, uint32_t dtypes, Layout layout, bool output) {
   View view;
   that(tensor != nullptr, "%s is NULL", name);
-  if (!ok() || !describe(name, *tensor, layout, &view) || !check_device(name, *tensor)) return View{};
+  if (!ok() || !describe(name, *tensor, layout, &view) || !check_device(name, *tensor) || !place(name, *tensor, &view)) return View{};
   if (dtypes != kAnyDType && !(dtypes & bit(view.dtype))) {
     char wanted[128];
     list_dtypes(dtypes, wanted, sizeof wanted);
@@ -167,7 +190,7 @@ View Check::add(const char *name, const DLTensor *tensor, uint32_t dtypes, Layou
   }
   if (view.bytes > 0 && range_count_ < kMaxTensors) {
     const uintptr_t begin = reinterpret_cast<uintptr_t>(view.data);
-    ranges_[range_count_++] = {name, begin, begin + uintptr_t(view.bytes), output};
+    ranges_[range_count_++] = {name, begin, begin + uintptr_t(view.bytes), output, tensor->data};
   }
   return view;
 }

@@ -56,7 +56,7 @@ class Check {
   // Also looks for outputs that overlap an input or another output. Call it when all tensors are known.
   bnb_status finish();
 
-  Queue queue(void *stream) const { return {device_, stream}; }
+  Queue queue(void *stream) const { return {device_, stream, &handles_}; }
   const Backend *backend() const { return backend_; }
 
   // finish(), then the backend's slot for the operation.
@@ -73,6 +73,8 @@ class Check {
   View add(const char *name, const DLTensor *tensor, uint32_t dtypes, Layout layout, bool output);
   bool describe(const char *name, const DLTensor &tensor, Layout layout, View *view);
   bool check_device(const char *name, const DLTensor &tensor);
+  bool place(const char *name, const DLTensor &tensor, View *view);
+  bool begin_of_buffer(const char *name, const DLTensor &tensor, uint64_t bytes, uintptr_t *begin);
   bnb_status unsupported();
   bnb_status named(bnb_status status);  // puts the function in front of a backend's words that do not name it
 
@@ -80,6 +82,7 @@ class Check {
     const char *name;
     uintptr_t begin, end;
     bool output;
+    const void *data;  // of the tensor
   };
   static constexpr int kMaxTensors = 12;
 
@@ -93,6 +96,7 @@ class Check {
   int shared_ranges_ = 0;       // those known before the first entry
   const char *list_ = nullptr;  // the entry whose checks these are
   int64_t index_ = 0;
+  Handles handles_;
 };
 
 // A view that must be a vector of `expected` elements.

@@ -3,6 +3,7 @@
 #ifndef BNB_CORE_BACKEND_H_
 #define BNB_CORE_BACKEND_H_
 
+#include "core/handles.h"
 #include "core/ops.h"
 #include "core/optimizer.h"
 #include "core/tool_ops.h"
@@ -13,6 +14,7 @@ namespace bnb {
 struct Queue {
   DLDevice device;
   void *stream;
+  const Handles *handles = nullptr;  // the buffers behind the pointers of the arguments, on backends whose buffers are handles
 };
 
 struct Backend {
@@ -32,6 +34,9 @@ struct Backend {
   bnb_status (*copy)(DLDevice to, void *destination, DLDevice from, const void *source, size_t bytes, void *stream);
   bnb_status (*synchronize)(DLDevice, void *stream);
   bnb_status (*prefetch)(const void *data, size_t bytes, DLDevice to, void *stream);
+
+  // NULL where DLTensor.data is an address. Where it is a handle: how many bytes that buffer has, or a failure.
+  bnb_status (*buffer_bytes)(DLDevice, void *handle, uint64_t *bytes) = nullptr;
 };
 
 // The i-th backend of this library in the order of libbnb/meson.build, NULL past the last; and the one for a device.

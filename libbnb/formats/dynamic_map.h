@@ -7,7 +7,9 @@
 
 #include "formats/portable.h"
 
-namespace bnb::formats::dynamic_map {
+namespace bnb {
+namespace formats {
+namespace dynamic_map {
 
 // Signed: 127 negative values, zero at index 127, 128 positive ones; 1.0 has no negative partner.
 BNB_TABLE uint32_t kSignedBits[256] = {
@@ -81,6 +83,8 @@ BNB_TABLE uint32_t kUnsignedBits[256] = {
     0x3F744CCCu, 0x3F76199Au, 0x3F77E666u, 0x3F79B334u, 0x3F7B8000u, 0x3F7D4CCCu, 0x3F7F199Au, 0x3F800000u,
 };
 
-}  // namespace bnb::formats::dynamic_map
+}  // namespace dynamic_map
+}  // namespace formats
+}  // namespace bnb
 
 #endif  // BNB_FORMATS_DYNAMIC_MAP_H_

@@ -5,12 +5,13 @@
 
 #include "formats/portable.h"
 
-namespace bnb::formats {
+namespace bnb {
+namespace formats {
 
 struct E2M1 {
   enum : int { kBits = 4, kMantissaBits = 1, kBias = 1 };
   enum : uint8_t { kMaxCode = 7 };
-  static BNB_FN constexpr float max_finite() { return 6.0f; }
+  static BNB_FN BNB_CONSTEXPR float max_finite() { return 6.0f; }
 };
 
 namespace e2m1 {
@@ -36,6 +37,7 @@ BNB_FN uint8_t encode(float x) {
 }
 
 }  // namespace e2m1
-}  // namespace bnb::formats
+}  // namespace formats
+}  // namespace bnb
 
 #endif  // BNB_FORMATS_E2M1_H_

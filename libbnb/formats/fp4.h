@@ -5,7 +5,9 @@
 
 #include "formats/portable.h"
 
-namespace bnb::formats::fp4 {
+namespace bnb {
+namespace formats {
+namespace fp4 {
 
 // fp32 bits of the value of each code: 0, 1/192, 2/3, 1, 1/3, 1/2, 1/6, 1/4 and their negatives. Code 8, which negative
 // elements that round to zero get, is -0 as in bitsandbytes' C tables (its Python table has +0).
@@ -32,6 +34,8 @@ BNB_FN uint8_t encode(float x) {
 
 BNB_FN float decode(uint8_t code) { return float_from_bits(kCodeBits[code & 15]); }
 
-}  // namespace bnb::formats::fp4
+}  // namespace fp4
+}  // namespace formats
+}  // namespace bnb
 
 #endif  // BNB_FORMATS_FP4_H_

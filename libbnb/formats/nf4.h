@@ -5,7 +5,9 @@
 
 #include "formats/portable.h"
 
-namespace bnb::formats::nf4 {
+namespace bnb {
+namespace formats {
+namespace nf4 {
 
 // fp32 bits of the value of each code.
 BNB_TABLE uint32_t kCodeBits[16] = {0xBF800000u, 0xBF3239B1u, 0xBF066B30u, 0xBECA32A0u, 0xBE91A24Du, 0xBE3D353Fu,
@@ -29,6 +31,8 @@ BNB_FN uint8_t encode(float x) {
 
 BNB_FN float decode(uint8_t code) { return float_from_bits(kCodeBits[code & 15]); }
 
-}  // namespace bnb::formats::nf4
+}  // namespace nf4
+}  // namespace formats
+}  // namespace bnb
 
 #endif  // BNB_FORMATS_NF4_H_

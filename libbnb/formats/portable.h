@@ -4,10 +4,15 @@
 #define BNB_FORMATS_PORTABLE_H_
 
 #if defined(__METAL_VERSION__)
+// Metal's language is C++14: no namespaces in one go, no inline variables. Its bit casts are no constant expressions, so that functions
+// that make use of them are not constexpr there; and whatever has an address says in which memory.
 #include <metal_stdlib>
+using namespace metal;
 #define BNB_FN inline
+#define BNB_CONSTEXPR
 #define BNB_TABLE constant constexpr
 #else
+#define BNB_CONSTEXPR constexpr
 #include <cstdint>
 #include <cstring>
 // CPU kernels compile these headers with flags that not every CPU can run. An `inline` function that is not inlined is a weak
@@ -35,17 +40,19 @@
 #endif
 #endif
 
-namespace bnb::formats {
+namespace bnb {
+namespace formats {
 
 // A bit pattern seen as a float, and back. constexpr where the language can, so that tables stay tables.
 #if defined(__METAL_VERSION__)
 BNB_FN float float_from_bits(uint32_t bits) { return as_type<float>(bits); }
-BNB_FN uint32_t bits_from_float(float value) { return as_type<uint32_t>(value); }
+BNB_FN uint32_t bits_from_float(float value) { return as_type<uint>(value); }
 #else
 BNB_FN constexpr float float_from_bits(uint32_t bits) { return __builtin_bit_cast(float, bits); }
 BNB_FN constexpr uint32_t bits_from_float(float value) { return __builtin_bit_cast(uint32_t, value); }
 #endif
 
-}  // namespace bnb::formats
+}  // namespace formats
+}  // namespace bnb
 
 #endif  // BNB_FORMATS_PORTABLE_H_

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+// What the structs of arguments are made of. The host's compiler and Metal's both read this: numbers of fixed widths, in the order of
+// their sizes, no pointers. Buffers are bound beside them.
+#ifndef BNB_METAL_KERNELS_ARGS_H_
+#define BNB_METAL_KERNELS_ARGS_H_
+
+#if !defined(__METAL_VERSION__)
+#include <cstdint>
+#endif
+
+namespace bnb {
+namespace kernels {
+
+// i / value for a divisor that is the same for the whole launch.
+struct Divisor {
+  int64_t value;
+  int32_t shift;   // -1 if it is no power of two
+  uint32_t small;  // 1 if what is divided has 32 bits
+};
+#if defined(__METAL_VERSION__)
+inline long quotient(long i, constant Divisor &by) {
+  if (by.shift >= 0) return i >> by.shift;
+  return by.small != 0 ? long(uint(i) / uint(by.value)) : i / by.value;
+}
+#else
+// most: the largest number that is divided.
+inline Divisor divisor(int64_t value, int64_t most) {
+  Divisor made = {value, -1, uint32_t(most <= INT64_C(0xFFFFFFFF) && value <= INT64_C(0xFFFFFFFF))};
+  for (int32_t bit = 0; bit < 63; ++bit) {
+    if (int64_t(1) << bit == value) made.shift = bit;
+  }
+  return made;
+}
+#endif
+
+// Scales of blocks, however they are stored: kinds are those of bnb::ScaleKind.
+struct ScaleArgs {
+  Divisor nested_blocksize;
+  uint32_t kind;
+  uint32_t has_tensor_scale;
+  uint32_t aligned;  // absmax and nested absmax, to 4 bytes
+  uint32_t unused;
+};
+
+struct QuantizeArgs {
+  int64_t n, blocks;
+  Divisor blocksize;
+  uint32_t aligned_in, aligned_out, aligned_scale;  // to 16, 16 and 4 bytes
+  uint32_t subtracts;
+};
+
+struct DequantizeArgs {
+  int64_t n;
+  Divisor blocksize;
+  ScaleArgs scales;
+  uint32_t aligned_in, aligned_out;  // to 16 bytes
+};
+
+}  // namespace kernels
+}  // namespace bnb
+
+#endif  // BNB_METAL_KERNELS_ARGS_H_

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT
+// How kernels move data. A pointer is one to bytes; `aligned` says whether it is a multiple of 16, which the host knows of each.
+#ifndef BNB_METAL_KERNELS_FLOATS_H_
+#define BNB_METAL_KERNELS_FLOATS_H_
+
+#include "metal/kernels/common.h"
+
+namespace bnb {
+namespace kernels {
+
+enum : int { kItems = 16 };  // elements of a thread at once
+
+// The float dtypes: what an element is in memory, and in fp32.
+struct F32 {
+  enum : int { kBytes = 4 };
+  static inline float widen(uint bits) { return float_from_bits(bits); }
+  static inline uint narrow(float x) { return bits_from_float(x); }
+};
+struct F16 {
+  enum : int { kBytes = 2 };
+  // Subnormal numbers, of fp16 here, are those that Metal may take for zero.
+  static inline float widen(uint bits) {
+    return (bits & 0x7C00u) != 0 ? float(as_type<half>(ushort(bits))) : formats::float_from_fp16(uint16_t(bits));
+  }
+  static inline uint narrow(float x) {
+    return (bits_from_float(x) & 0x7FFFFFFFu) >= 0x38800000u ? uint(as_type<ushort>(half(x))) : uint(formats::fp16_from_float(x));
+  }
+};
+struct BF16 {
+  enum : int { kBytes = 2 };
+  static inline float widen(uint bits) { return formats::float_from_bf16(uint16_t(bits)); }
+  static inline uint narrow(float x) { return formats::bf16_from_float(x); }
+};
+
+// Element i of an array at any address, as bits.
+inline uint load_32(device const uchar *array, bool aligned, long i) {
+  if (aligned) return reinterpret_cast<device const uint *>(array)[i];
+  device const uchar *place = array + 4 * i;
+  return uint(place[0]) | uint(place[1]) << 8 | uint(place[2]) << 16 | uint(place[3]) << 24;
+}
+inline uint load_16(device const uchar *array, bool aligned, long i) {
+  if (aligned) return reinterpret_cast<device const ushort *>(array)[i];
+  return uint(array[2 * i]) | uint(array[2 * i + 1]) << 8;
+}
+inline void store_32(device uchar *array, bool aligned, long i, uint bits) {
+  if (aligned) {
+    reinterpret_cast<device uint *>(array)[i] = bits;
+    return;
+  }
+  for (int j = 0; j < 4; ++j) array[4 * i + j] = uchar(bits >> uint(8 * j));
+}
+inline void store_16(device uchar *array, bool aligned, long i, uint bits) {
+  if (aligned) {
+    reinterpret_cast<device ushort *>(array)[i] = ushort(bits);
+    return;
+  }
+  array[2 * i] = uchar(bits);
+  array[2 * i + 1] = uchar(bits >> 8);
+}
+inline float load_f32(device const uchar *array, bool aligned, long i) { return float_from_bits(load_32(array, aligned, i)); }
+inline void store_f32(device uchar *array, bool aligned, long i, float x) { store_32(array, aligned, i, bits_from_float(x)); }
+template <typename Tag>
+inline float load_float(device const uchar *array, bool aligned, long i) {
+  return Tag::widen(Tag::kBytes == 4 ? load_32(array, aligned, i) : load_16(array, aligned, i));
+}
+template <typename Tag>
+inline void store_float(device uchar *array, bool aligned, long i, float x) {
+  if (Tag::kBytes == 4) {
+    store_32(array, aligned, i, Tag::narrow(x));
+  } else {
+    store_16(array, aligned, i, Tag::narrow(x));
+  }
+}
+
+// x[j] = element i + j for j < kItems, 0 past `count` of them. i is a multiple of kItems.
+template <typename Tag>
+inline void load_floats(device const uchar *array, bool aligned, long i, long count, thread float *x) {
+  if (!aligned || count < kItems) {
+    for (int j = 0; j < kItems; ++j) x[j] = j < count ? load_float<Tag>(array, aligned, i + j) : 0.0f;
+    return;
+  }
+  device const uint4 *vectors = reinterpret_cast<device const uint4 *>(array + i * Tag::kBytes);
+  for (int v = 0; v < Tag::kBytes; ++v) {  // 16 elements are as many vectors as an element has bytes
+    const uint4 vector = vectors[v];
+    for (int w = 0; w < 4; ++w) {
+      const uint word = vector[w];
+      if (Tag::kBytes == 4) {
+        x[4 * v + w] = Tag::widen(word);
+      } else {
+        x[8 * v + 2 * w] = Tag::widen(word & 0xFFFFu);
+        x[8 * v + 2 * w + 1] = Tag::widen(word >> 16);
+      }
+    }
+  }
+}
+
+// The inverse; writes `count` of them at most.
+template <typename Tag>
+inline void store_floats(device uchar *array, bool aligned, long i, long count, thread const float *x) {
+  if (!aligned || count < kItems) {
+    for (int j = 0; j < kItems; ++j) {
+      if (j < count) store_float<Tag>(array, aligned, i + j, x[j]);
+    }
+    return;
+  }
+  device uint4 *vectors = reinterpret_cast<device uint4 *>(array + i * Tag::kBytes);
+  for (int v = 0; v < Tag::kBytes; ++v) {
+    uint4 vector;
+    for (int w = 0; w < 4; ++w) {
+      vector[w] = Tag::kBytes == 4 ? Tag::narrow(x[(4 * v + w) % kItems])
+                                   : Tag::narrow(x[(8 * v + 2 * w) % kItems]) | Tag::narrow(x[(8 * v + 2 * w + 1) % kItems]) << 16;
+    }
+    vectors[v] = vector;
+  }
+}
+
+// codes[j] to and from bytes i + j, likewise; kBytes of them, 8 or 16.
+template <int kBytes>
+inline void load_bytes(device const uchar *array, bool aligned, long i, long count, thread uchar *codes) {
+  if (!aligned || count < kBytes) {
+    for (int j = 0; j < kBytes; ++j) codes[j] = j < count ? array[i + j] : uchar(0);
+    return;
+  }
+  device const uint2 *vectors = reinterpret_cast<device const uint2 *>(array + i);
+  for (int v = 0; v < kBytes / 8; ++v) {
+    const uint2 vector = vectors[v];
+    for (int j = 0; j < 8; ++j) codes[8 * v + j] = uchar(vector[j / 4] >> uint(j % 4 * 8));
+  }
+}
+template <int kBytes>
+inline void store_bytes(device uchar *array, bool aligned, long i, long count, thread const uchar *codes) {
+  if (!aligned || count < kBytes) {
+    for (int j = 0; j < kBytes; ++j) {
+      if (j < count) array[i + j] = codes[j];
+    }
+    return;
+  }
+  device uint2 *vectors = reinterpret_cast<device uint2 *>(array + i);
+  for (int v = 0; v < kBytes / 8; ++v) {
+    uint2 vector = {0, 0};
+    for (int j = 0; j < 8; ++j) vector[j / 4] |= uint(codes[8 * v + j]) << uint(j % 4 * 8);
+    vectors[v] = vector;
+  }
+}
+
+}  // namespace kernels
+}  // namespace bnb
+
+#endif  // BNB_METAL_KERNELS_FLOATS_H_

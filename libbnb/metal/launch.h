@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT
+// How operations run kernels: arguments packed, pointers turned into buffers again, pipelines found or made, errors as one status.
+//
+//   Commands commands(queue);
+//   commands.run({"blockwise", "dequantize_blockwise", args.dtype}, {groups, threads}, kernel_args, args.a, args.out);
+//   return commands.commit();
+//
+// Buffer 0 of a kernel is its struct of arguments, in constant memory; buffers 1, 2, ... are the pointers in the order of the call.
+#ifndef BNB_METAL_LAUNCH_H_
+#define BNB_METAL_LAUNCH_H_
+
+#include <type_traits>
+
+#include "metal/device.h"
+
+namespace bnb::metal {
+
+// A kernel: the file it is in, without ".metal", and the name it has there: `name`, then "_" and `suffix`, then "_f32", "_f16" or
+// "_bf16" if it is one of a float dtype.
+struct Kernel {
+  const char *file, *name;
+  DType dtype = DType::kOther;
+  const char *suffix = nullptr;
+};
+
+struct Grid {
+  int64_t groups;
+  int threads;                   // of each, a multiple of kSimdWidth
+  size_t threadgroup_bytes = 0;  // for the kernel's [[threadgroup(0)]]
+};
+
+// Memory of the device for the duration of an operation. Commands keep it until they are done.
+class Workspace {
+ public:
+  Workspace(const Queue &queue, size_t bytes);
+  ~Workspace();
+  Workspace(const Workspace &) = delete;
+  Workspace &operator=(const Workspace &) = delete;
+  bnb_status status() const { return status_; }
+  void *buffer() const { return buffer_; }
+
+ private:
+  void *buffer_ = nullptr;
+  bnb_status status_ = BNB_OK;
+};
+
+// What a kernel gets as a buffer: memory of the caller by its pointer, or a workspace and a byte in it.
+struct Place {
+  void *buffer;
+  uint64_t offset;
+};
+
+class Commands {
+ public:
+  explicit Commands(const Queue &queue);
+
+  const Traits &traits() const { return traits_of(queue_.device.device_id); }
+
+  // Threadgroups for `units` of work of which each does one after the other.
+  int64_t groups_for(int64_t units) const { return units < traits().groups ? units : traits().groups; }
+
+  // One launch. No groups is no launch; after a failure nothing is done any more. For NULL the kernel gets memory that it must not use.
+  template <typename Args, typename... Pointers>
+  void run(const Kernel &kernel, const Grid &grid, const Args &args, const Pointers &...pointers) {
+    static_assert(std::is_trivially_copyable<Args>::value && sizeof(Args) <= kMaxInline, "goes to the kernel byte by byte");
+    static_assert(sizeof...(Pointers) < kMaxBuffers, "no more indices");
+    if (status_ != BNB_OK || grid.groups == 0) return;
+    if (!begin(kernel, grid)) return;
+    buffer_.set_bytes(&args, sizeof args, 0);
+    int index = 1;
+    (set(index++, place(pointers)), ...);
+    buffer_.dispatch(uint32_t(grid.groups), grid.threads);
+  }
+
+  // Whether all of them lie at multiples of `bytes`.
+  template <typename... Pointers>
+  bool aligned(uint64_t bytes, const Pointers &...pointers) const {
+    return ((place(pointers).offset % bytes == 0) && ...);
+  }
+
+  Place place(const void *pointer) const { return {queue_.handles->buffer(pointer), Handles::offset(pointer)}; }
+  Place place(const Workspace &workspace) const { return {workspace.buffer(), 0}; }
+  Place place(const Place &given) const { return given; }
+
+  // A failure of something else that these commands need: nothing is done any more.
+  void need(bnb_status status) {
+    if (status_ == BNB_OK) status_ = status;
+  }
+
+  bnb_status commit();
+
+ private:
+  bool begin(const Kernel &kernel, const Grid &grid);
+  void set(int index, const Place &place);
+
+  Queue queue_;
+  CommandBuffer buffer_;
+  bnb_status status_;
+};
+
+}  // namespace bnb::metal
+
+#endif  // BNB_METAL_LAUNCH_H_

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+// Launches of block quantizers, and how scales are bound.
+#include "metal/quantize.h"
+
+namespace bnb::metal {
+namespace {
+
+// Each element is read once where a block is a power of two of threads in one threadgroup.
+bool is_regular(int64_t blocksize) { return blocksize >= kItems && blocksize <= kTile && (blocksize & (blocksize - 1)) == 0; }
+
+}  // namespace
+
+void quantize_blocks(Commands &commands, const Queue &queue, const BlockQuantizer &format) {
+  if (format.n == 0) return;
+  const int64_t blocks = block_count(format.n, format.blocksize);
+  const kernels::QuantizeArgs args{format.n,
+                                   blocks,
+                                   kernels::divisor(format.blocksize, format.n),
+                                   commands.aligned(16, format.a),
+                                   commands.aligned(16, format.out),
+                                   commands.aligned(4, format.scale),
+                                   format.subtract != nullptr};
+  const Grid grid{commands.groups_for(ceil_div(format.n, kTile)), kQuantizeThreads};
+  if (is_regular(format.blocksize)) {
+    commands.run({format.file, format.name, format.dtype, "regular"}, grid, args, format.a, format.subtract, format.out,
+                 format.scale, format.code);
+    return;
+  }
+  const Workspace maxima(queue, size_t(blocks) * sizeof(uint32_t));
+  commands.need(maxima.status());
+  const Grid over_blocks{commands.groups_for(ceil_div(blocks, kQuantizeThreads)), kQuantizeThreads};
+  commands.run({"blocks", "clear_words"}, over_blocks, blocks, maxima);
+  commands.run({"blocks", "measure_absmax", format.dtype}, grid, args, format.a, format.subtract, maxima);
+  commands.run({format.file, format.name, format.dtype, "any"}, grid, args, format.a, format.subtract, format.out, format.scale,
+               format.code, maxima);
+}
+
+BoundScales bind_scales(const Commands &commands, const AbsmaxView &view, int64_t blocks) {
+  static_assert(int(ScaleKind::kF32) == 0 && int(ScaleKind::kNested) == 1 && int(ScaleKind::kE8M0) == 2 && int(ScaleKind::kE4M3FN) == 3,
+                "as in kernels/scales.h");
+  BoundScales bound{};
+  bound.scales = view.kind == ScaleKind::kF32 ? view.absmax : view.codes;
+  bound.nested_code = view.nested_code;
+  bound.nested_absmax = view.nested_absmax;
+  bound.single = view.kind == ScaleKind::kNested ? view.nested_offset : view.tensor_scale;
+  bound.args.nested_blocksize = kernels::divisor(view.nested_blocksize, blocks);
+  bound.args.kind = uint32_t(view.kind);
+  bound.args.has_tensor_scale = view.tensor_scale != nullptr;
+  bound.args.aligned = commands.aligned(4, view.absmax, view.nested_code, view.nested_absmax);
+  return bound;
+}
+
+kernels::DequantizeArgs dequantize_args(const Commands &commands, int64_t n, int64_t blocksize, const BoundScales &scales, const void *in,
+                                        const void *out) {
+  return {n, kernels::divisor(blocksize, n), scales.args, commands.aligned(16, in), commands.aligned(16, out)};
+}
+
+}  // namespace bnb::metal

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+// The host's side of kernels/quantize_blocks.h: which kernels quantize blocks of a size, and with which arguments.
+#ifndef BNB_METAL_QUANTIZE_H_
+#define BNB_METAL_QUANTIZE_H_
+
+#include "metal/kernels/args.h"
+#include "metal/launch.h"
+
+namespace bnb::metal {
+
+constexpr int64_t kItems = 16, kQuantizeThreads = 256, kTile = kItems * kQuantizeThreads;  // as in the kernels
+
+// A format has kernels NAME_regular_* and NAME_any_* in its file.
+struct BlockQuantizer {
+  const char *file, *name;
+  DType dtype;    // of a
+  const void *a;  // [n]
+  int64_t n, blocksize;
+  const void *subtract;  // fp32 [1]: taken off every element first; NULL: nothing
+  void *out, *scale;
+  const void *code;  // what else the encoder reads, or NULL
+};
+
+// Adds the launches to the commands.
+void quantize_blocks(Commands &commands, const Queue &queue, const BlockQuantizer &format);
+
+// Scales for kernels: the struct, and what is bound beside it.
+struct BoundScales {
+  kernels::ScaleArgs args;
+  const void *scales, *nested_code, *nested_absmax, *single;
+};
+BoundScales bind_scales(const Commands &commands, const AbsmaxView &view, int64_t blocks);
+
+// A dequantizer that goes by tiles of kTile elements: args.n, blocksize, scales, and how input and output lie.
+kernels::DequantizeArgs dequantize_args(const Commands &commands, int64_t n, int64_t blocksize, const BoundScales &scales, const void *in,
+                                        const void *out);
+
+}  // namespace bnb::metal
+
+#endif  // BNB_METAL_QUANTIZE_H_

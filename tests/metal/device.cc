@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: MIT
+// Metal for the tests: two devices that run kernels on the host. Device 0 is like a new GPU of Apple's, with the memory of the host, and
+// takes subnormal numbers for zero; device 1 has the oldest language that is supported, memory of its own, and keeps them.
+//
+// What is committed runs when somebody waits for it, and not before: forgotten waits show.
+#include "metal/device.h"
+
+#include <unistd.h>
+
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+#include <deque>
+#include <mutex>
+#include <vector>
+
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+#include "core/status.h"
+#include "metal/kernels.h"
+#include "metal/sources.h"
+#include "simt/grid.h"
+#include "simt/runtime.h"
+
+namespace bnb::metal {
+namespace {
+
+// Few groups, so that each comes to its second piece of work.
+constexpr Traits kTraits[] = {{310, 9, true, 5, 1024, 32 << 10}, {240, 7, false, 3, 512, 32 << 10}};
+constexpr int kDevices = 2;
+
+constexpr uint64_t kMagic = 0x3B1DDEC0DEu;
+
+struct Buffer {
+  uint64_t magic = kMagic;
+  int32_t device = 0;
+  int references = 1;
+  char *memory = nullptr;
+  size_t bytes = 0;
+  Storage storage = Storage::kShared;
+  bool wraps = false;  // memory of the host
+};
+
+std::recursive_mutex &lock() {
+  static auto *const mutex = new std::recursive_mutex;
+  return *mutex;
+}
+using Guard = std::lock_guard<std::recursive_mutex>;
+
+void release(Buffer *buffer) {
+  const Guard guard(lock());
+  if (--buffer->references) return;
+  if (!buffer->wraps) simtFree(buffer->memory);
+  buffer->magic = 0;
+  delete buffer;
+}
+
+struct Pipeline {
+  metal_host::Body body;
+};
+
+// Work that waits: a launch, or a copy.
+struct Work {
+  metal_host::Body body = nullptr;
+  std::vector<char> bytes[kMaxBuffers];
+  Buffer *buffers[kMaxBuffers] = {};
+  uint64_t offsets[kMaxBuffers] = {};
+  size_t threadgroup_bytes = 0;
+  uint32_t groups = 0;
+  int threads = 0;
+  uint64_t copied = 0;  // from buffer 0 to buffer 1
+};
+
+struct State {
+  int32_t device;
+  void *stream;
+  Work next;
+  std::vector<Work> work;
+  bool committed = false;
+};
+
+std::deque<Work> &pending(int32_t device) {
+  static auto *const queues = new std::deque<Work>[kDevices];
+  return queues[device];
+}
+
+void retain(Work *work) {
+  for (Buffer *buffer : work->buffers) {
+    if (buffer) ++buffer->references;
+  }
+}
+void drop(Work *work) {
+  for (Buffer *buffer : work->buffers) {
+    if (buffer) release(buffer);
+  }
+}
+
+// Subnormal numbers are zero for as long as it lives.
+class Flushing {
+ public:
+  explicit Flushing(bool flush) {
+    metal_host::flushes_subnormals = flush;
+#if defined(__x86_64__)
+    before_ = _mm_getcsr();
+    if (flush) _mm_setcsr(before_ | 0x8040u);
+#elif defined(__aarch64__)
+    asm volatile("mrs %0, fpcr" : "=r"(before_));
+    if (flush) asm volatile("msr fpcr, %0" : : "r"(before_ | (uint64_t(1) << 24)));
+#endif
+  }
+  ~Flushing() {
+    metal_host::flushes_subnormals = false;
+#if defined(__x86_64__)
+    _mm_setcsr(before_);
+#elif defined(__aarch64__)
+    asm volatile("msr fpcr, %0" : : "r"(before_));
+#endif
+  }
+
+ private:
+#if defined(__x86_64__)
+  unsigned before_;
+#else
+  uint64_t before_;
+#endif
+};
+
+// "" or what went wrong.
+const char *launch(const Work &work, int32_t device) {
+  // Structs of arguments lie on this thread's stack, where tests/simt expects arguments.
+  alignas(16) char arguments[2 * kMaxInline];
+  size_t used = 0;
+  metal_host::Bindings bindings{};
+  for (int i = 0; i < kMaxBuffers; ++i) {
+    if (work.buffers[i]) {
+      bindings.buffers[i] = work.buffers[i]->memory + work.offsets[i];
+    } else if (!work.bytes[i].empty()) {
+      if (used + work.bytes[i].size() > sizeof arguments) return "more inline bytes than the tests have room for";
+      std::memcpy(arguments + used, work.bytes[i].data(), work.bytes[i].size());
+      bindings.buffers[i] = arguments + used;
+      used += (work.bytes[i].size() + 15) / 16 * 16;
+    }
+  }
+  metal_host::bindings = &bindings;
+  const simt::DeviceMemoryOpen open;
+  const Flushing flushing(device == 0);
+  return simt::run({int64_t(work.groups), work.threads, work.threadgroup_bytes}, [&] { work.body(); });
+}
+
+bnb_status run_pending(int32_t device) {
+  const Guard guard(lock());
+  std::deque<Work> &queue = pending(device);
+  bnb_status status = BNB_OK;
+  while (!queue.empty()) {
+    Work work = std::move(queue.front());
+    queue.pop_front();
+    if (work.body) {
+      const char *problem = status == BNB_OK ? launch(work, device) : "";
+      if (*problem) status = fail(BNB_ERROR_DEVICE, "%s", problem);
+    } else if (work.copied) {
+      const simt::DeviceMemoryOpen open;
+      std::memmove(work.buffers[1]->memory + work.offsets[1], work.buffers[0]->memory + work.offsets[0], work.copied);
+    }
+    drop(&work);
+  }
+  return status;
+}
+
+}  // namespace
+
+int32_t device_count() { return kDevices; }
+const Traits &traits_of(int32_t device) { return kTraits[device]; }
+size_t page_bytes() { return size_t(sysconf(_SC_PAGESIZE)); }
+
+bnb_status new_buffer(int32_t device, size_t bytes, Storage storage, void **buffer) {
+  void *memory = nullptr;
+  const simtError_t error =
+      storage == Storage::kShared ? simtMallocManaged(&memory, bytes, simtMemAttachGlobal) : simtMalloc(&memory, bytes);
+  if (error != simtSuccess) return fail(BNB_ERROR_OUT_OF_MEMORY, "no buffer of %zu bytes", bytes);
+  auto *made = new Buffer;
+  made->device = device;
+  made->memory = static_cast<char *>(memory);
+  made->bytes = bytes;
+  made->storage = storage;
+  *buffer = made;
+  return BNB_OK;
+}
+
+bnb_status wrap_host_memory(int32_t device, void *pages, size_t bytes, void **buffer) {
+  if (reinterpret_cast<uintptr_t>(pages) % page_bytes() || bytes % page_bytes()) {
+    return fail(BNB_ERROR_DEVICE, "newBufferWithBytesNoCopy: not whole pages");
+  }
+  auto *made = new Buffer;
+  made->device = device;
+  made->memory = static_cast<char *>(pages);
+  made->bytes = bytes;
+  made->wraps = true;
+  *buffer = made;
+  return BNB_OK;
+}
+
+void release_buffer(void *buffer) { release(static_cast<Buffer *>(buffer)); }
+
+bnb_status buffer_bytes(int32_t device, void *buffer, uint64_t *bytes) {
+  const auto *known = static_cast<const Buffer *>(buffer);
+  if (known->magic != kMagic) return fail(BNB_ERROR_INVALID_ARGUMENT, "data is no MTLBuffer");
+  if (known->device != device) return fail(BNB_ERROR_INVALID_ARGUMENT, "data is a buffer of another device");
+  *bytes = known->bytes;
+  return BNB_OK;
+}
+
+void *host_address(void *buffer) {
+  const auto *known = static_cast<const Buffer *>(buffer);
+  return known->storage == Storage::kShared ? known->memory : nullptr;
+}
+
+bnb_status new_library(int32_t, const Source &source, void **library) {
+  if (!std::strstr(source.text, "kernel")) return fail(BNB_ERROR_INTERNAL, "%s.metal has no kernels", source.name);
+  *library = const_cast<Source *>(&source);
+  return BNB_OK;
+}
+
+bnb_status new_pipeline(int32_t device, void *library, const char *function, void **pipeline) {
+  const auto &source = *static_cast<const Source *>(library);
+  const metal_host::Body body = metal_host::find_kernel(source.name, function, traits_of(device).language);
+  if (!body) return fail(BNB_ERROR_INTERNAL, "%s.metal has no kernel %s", source.name, function);
+  *pipeline = new Pipeline{body};
+  return BNB_OK;
+}
+
+CommandBuffer::CommandBuffer(int32_t device, void *stream) {
+  if (stream) {
+    status_ = fail(BNB_ERROR_INVALID_ARGUMENT, "the device of the tests has no queue but its own");
+    return;
+  }
+  state_ = new State{device, stream, {}, {}};
+}
+
+CommandBuffer::~CommandBuffer() {
+  auto *state = static_cast<State *>(state_);
+  if (!state) return;
+  const Guard guard(lock());
+  for (Work &work : state->work) drop(&work);
+  delete state;
+}
+
+void CommandBuffer::set_pipeline(void *pipeline) {
+  auto &next = static_cast<State *>(state_)->next;
+  next = Work{};  // stricter than Metal: every launch sets all that it needs
+  next.body = static_cast<Pipeline *>(pipeline)->body;
+}
+void CommandBuffer::set_bytes(const void *bytes, size_t size, int index) {
+  const auto *first = static_cast<const char *>(bytes);
+  static_cast<State *>(state_)->next.bytes[index].assign(first, first + size);
+}
+void CommandBuffer::set_buffer(void *buffer, uint64_t offset, int index) {
+  auto &next = static_cast<State *>(state_)->next;
+  next.buffers[index] = static_cast<Buffer *>(buffer);
+  next.offsets[index] = offset;
+}
+void CommandBuffer::set_threadgroup_memory(size_t bytes, int) {
+  static_cast<State *>(state_)->next.threadgroup_bytes = bytes;
+}
+void CommandBuffer::dispatch(uint32_t groups, int threads) {
+  auto &state = *static_cast<State *>(state_);
+  state.next.groups = groups;
+  state.next.threads = threads;
+  const Guard guard(lock());
+  retain(&state.next);
+  state.work.push_back(state.next);
+}
+void CommandBuffer::copy(void *from, uint64_t from_offset, void *to, uint64_t to_offset, uint64_t bytes) {
+  Work work;
+  work.buffers[0] = static_cast<Buffer *>(from);
+  work.buffers[1] = static_cast<Buffer *>(to);
+  work.offsets[0] = from_offset;
+  work.offsets[1] = to_offset;
+  work.copied = bytes;
+  const Guard guard(lock());
+  retain(&work);
+  static_cast<State *>(state_)->work.push_back(std::move(work));
+}
+
+void CommandBuffer::commit() {
+  auto &state = *static_cast<State *>(state_);
+  const Guard guard(lock());
+  for (Work &work : state.work) pending(state.device).push_back(std::move(work));
+  state.work.clear();
+  state.committed = true;
+}
+
+bnb_status CommandBuffer::wait() { return run_pending(static_cast<State *>(state_)->device); }
+
+}  // namespace bnb::metal
