@@ -6,6 +6,7 @@
 //   Args, Shared                          what a launch gets; what a block keeps in shared memory
 //   Encoder(const Args &, Shared &)       every thread; fills shared memory, the kernel's barrier comes after
 //   scale_of(absmax)                      what is stored for a block, and what its elements are divided by
+//   of_infinity()                         what an infinite element of an infinite block becomes, without its sign
 //   write(out, i, count, unit)            codes of kItems normalised elements, the first being element i; `count` of them exist
 #ifndef BNB_GPU_QUANTIZE_BLOCKS_H_
 #define BNB_GPU_QUANTIZE_BLOCKS_H_
@@ -28,7 +29,8 @@ BNB_DEVICE uint32_t magnitude_bits(float x) {
 // x' of bnb.h for the elements of a block.
 class Normaliser {
  public:
-  BNB_DEVICE_METHOD explicit Normaliser(float absmax) : absmax_(absmax), reciprocal_(1.0f / absmax) {
+  BNB_DEVICE_METHOD explicit Normaliser(float absmax, float of_infinity = 1.0f)
+      : absmax_(absmax), reciprocal_(1.0f / absmax), of_infinity_(of_infinity) {
     const uint32_t bits = formats::bits_from_float(absmax);
     zero_ = bits == 0;
     infinite_ = bits == 0x7F800000u;
@@ -36,12 +38,12 @@ class Normaliser {
   }
   BNB_DEVICE_METHOD float operator()(float x) const {
     if (zero_) return 0.0f;
-    if (infinite_) return magnitude_bits(x) == 0x7F800000u ? (x > 0.0f ? 1.0f : -1.0f) : 0.0f;
+    if (infinite_) return magnitude_bits(x) == 0x7F800000u ? (x > 0.0f ? of_infinity_ : -of_infinity_) : 0.0f;
     return divide_ ? x / absmax_ : x * reciprocal_;
   }
 
  private:
-  float absmax_, reciprocal_;
+  float absmax_, reciprocal_, of_infinity_;
   bool zero_, infinite_, divide_;
 };
 
@@ -104,7 +106,7 @@ BNB_KERNEL void BNB_THREADS(kQuantizeThreads) quantize_regular(BlockArgs args, t
     const float scale = encoder.scale_of(formats::float_from_bits(largest_among(largest_of(x), threads, maxima)));
     if (i >= args.n) continue;
     if (thread_index() % uint32_t(threads) == 0) store<float>(args.scale, i / args.blocksize, scale);
-    const Normaliser unit(scale);
+    const Normaliser unit(scale, Encoder::of_infinity());
     BNB_UNROLL
     for (int j = 0; j < kItems; ++j) x[j] = unit(x[j]);
     encoder.write(args.out, i, args.n - i, x);
@@ -168,11 +170,11 @@ BNB_KERNEL void BNB_THREADS(kQuantizeThreads) encode_any(BlockArgs args, Divisor
     float x[kItems];
     load_elements<Tag>(args, i, x);
     int64_t block = blocksize.of(i), end = (block + 1) * blocksize.value;
-    Normaliser unit(load<float>(args.scale, block));
+    Normaliser unit(load<float>(args.scale, block), Encoder::of_infinity());
     BNB_UNROLL
     for (int j = 0; j < kItems; ++j) {
       if (i + j == end && i + j < args.n) {
-        unit = Normaliser(load<float>(args.scale, ++block));
+        unit = Normaliser(load<float>(args.scale, ++block), Encoder::of_infinity());
         end += blocksize.value;
       }
       x[j] = unit(x[j]);

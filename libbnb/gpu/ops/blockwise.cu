@@ -27,6 +27,7 @@ struct NearestCode {
     }
   }
   BNB_DEVICE_METHOD float scale_of(float absmax) const { return absmax; }
+  static BNB_DEVICE_METHOD float of_infinity() { return 1.0f; }
 
   // The number of midpoints strictly below; NaN gives 0.
   BNB_DEVICE_METHOD uint8_t encode(float unit) const {
