@@ -13,6 +13,7 @@
 //   barrier(), warp_barrier()     every thread of the block, of the warp, gets there before one goes on
 //   shuffle(x, lane), shuffle_xor(x, mask), shuffle_down(x, delta)   x of another lane; all lanes take part
 //   ballot(condition)             bit i: lane i's condition
+//   count_bits(bits)              how many are 1
 //   atomic_max, atomic_add, atomic_or    on memory; returns what was there
 //   atomic_load, atomic_store     on memory that other threads change at the same time
 //
@@ -104,6 +105,7 @@ BNB_DEVICE void *dynamic_shared() {
   extern __shared__ __attribute__((aligned(16))) unsigned char bnb_dynamic_shared[];
   return bnb_dynamic_shared;
 }
+BNB_DEVICE uint32_t count_bits(uint64_t bits) { return uint32_t(__popcll(bits)); }
 BNB_DEVICE uint32_t atomic_max(uint32_t *p, uint32_t x) { return atomicMax(p, x); }
 BNB_DEVICE uint32_t atomic_add(uint32_t *p, uint32_t x) { return atomicAdd(p, x); }
 BNB_DEVICE uint32_t atomic_or(uint32_t *p, uint32_t x) { return atomicOr(p, x); }

@@ -73,6 +73,7 @@ BNB_DEVICE uint64_t ballot(bool condition, SIMT_SITE) {
   return vote.all;
 }
 
+BNB_DEVICE uint32_t count_bits(uint64_t bits) { return uint32_t(__builtin_popcountll(bits)); }
 BNB_DEVICE uint32_t atomic_max(uint32_t *p, uint32_t x) {
   const uint32_t old = __atomic_load_n(p, __ATOMIC_RELAXED);
   if (x > old) __atomic_store_n(p, x, __ATOMIC_RELAXED);
