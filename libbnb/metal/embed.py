@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Writes the C++ file with the text of every kernel file: embed.py OUTPUT INCLUDE_FOLDER FILE.metal ...
+"""Writes the C++ file with the text of every kernel file: embed.py OUTPUT DEPFILE INCLUDE_FOLDER FILE.metal ...
 
 Metal's compiler runs when the library is used and gets one text without files beside it: what a kernel file includes in
 quotes takes the place of the line that includes it, once.
@@ -41,11 +41,20 @@ def literal(text: str) -> str:
     return "\n".join(pieces)
 
 
-def main(output: str, folder: str, *kernels: str) -> None:
+def write_depfile(depfile: str, output: str, files: set[Path]) -> None:
+    """What the output is made of, for ninja."""
+    Path(depfile).write_text(f"{output}: {' '.join(sorted(map(str, files)))}\n", encoding="utf-8")
+
+
+def main(output: str, depfile: str, folder: str, *kernels: str) -> None:
     rows: list[str] = []
+    files: set[Path] = set()
     for name in kernels:
-        text = "".join(line + "\n" for _, _, line in flatten(Path(name), Path(folder)))
+        seen: set[Path] = set()
+        text = "".join(line + "\n" for _, _, line in flatten(Path(name), Path(folder), seen))
         rows.append(f'    {{"{Path(name).stem}", {literal(text)}}},\n')
+        files |= seen
+    write_depfile(depfile, output, files)
     Path(output).write_text(
         "// Written by libbnb/metal/embed.py.\n"
         '#include "metal/sources.h"\n\n'

@@ -50,9 +50,18 @@ BoundScales bind_scales(const Commands &commands, const AbsmaxView &view, int64_
   return bound;
 }
 
-kernels::DequantizeArgs dequantize_args(const Commands &commands, int64_t n, int64_t blocksize, const BoundScales &scales, const void *in,
-                                        const void *out) {
-  return {n, kernels::divisor(blocksize, n), scales.args, commands.aligned(16, in), commands.aligned(16, out)};
+void dequantize_blocks(Commands &commands, const BlockDequantizer &format) {
+  const BoundScales scales = bind_scales(commands, format.scales, block_count(format.n, format.blocksize));
+  const kernels::DequantizeArgs args{format.n, kernels::divisor(format.blocksize, format.n), scales.args,
+                                     commands.aligned(16, format.a), commands.aligned(16, format.out)};
+  const Grid grid{commands.groups_for(ceil_div(format.n, kTile)), kQuantizeThreads};
+  commands.run({format.file, format.name, format.dtype}, grid, args, format.a, format.code, format.out, scales.scales, scales.nested_code,
+               scales.nested_absmax, scales.single);
+}
+
+void clear_bytes(Commands &commands, const void *data, int64_t bytes) {
+  const Grid grid{commands.groups_for(ceil_div(bytes, kQuantizeThreads)), kQuantizeThreads};
+  if (bytes > 0) commands.run({"blocks", "clear_bytes"}, grid, bytes, data);
 }
 
 }  // namespace bnb::metal

@@ -31,9 +31,20 @@ struct BoundScales {
 };
 BoundScales bind_scales(const Commands &commands, const AbsmaxView &view, int64_t blocks);
 
-// A dequantizer that goes by tiles of kTile elements: args.n, blocksize, scales, and how input and output lie.
-kernels::DequantizeArgs dequantize_args(const Commands &commands, int64_t n, int64_t blocksize, const BoundScales &scales, const void *in,
-                                        const void *out);
+// The host's side of kernels/dequantize_blocks.h: a format has kernels NAME_* in its file.
+struct BlockDequantizer {
+  const char *file, *name;
+  DType dtype;  // of out
+  const void *a;
+  const AbsmaxView &scales;
+  int64_t n, blocksize;
+  void *out;         // [n]
+  const void *code;  // what else the decoder reads, or NULL
+};
+void dequantize_blocks(Commands &commands, const BlockDequantizer &format);
+
+// data[0 .. bytes) = 0; `data` like any pointer of a call, or a workspace.
+void clear_bytes(Commands &commands, const void *data, int64_t bytes);
 
 }  // namespace bnb::metal
 

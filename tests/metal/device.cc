@@ -14,11 +14,8 @@
 #include <mutex>
 #include <vector>
 
-#if defined(__x86_64__)
-#include <xmmintrin.h>
-#endif
-
 #include "core/status.h"
+#include "metal/flushing.h"
 #include "metal/kernels.h"
 #include "metal/sources.h"
 #include "simt/grid.h"
@@ -97,36 +94,6 @@ void drop(Work *work) {
   }
 }
 
-// Subnormal numbers are zero for as long as it lives.
-class Flushing {
- public:
-  explicit Flushing(bool flush) {
-    metal_host::flushes_subnormals = flush;
-#if defined(__x86_64__)
-    before_ = _mm_getcsr();
-    if (flush) _mm_setcsr(before_ | 0x8040u);
-#elif defined(__aarch64__)
-    asm volatile("mrs %0, fpcr" : "=r"(before_));
-    if (flush) asm volatile("msr fpcr, %0" : : "r"(before_ | (uint64_t(1) << 24)));
-#endif
-  }
-  ~Flushing() {
-    metal_host::flushes_subnormals = false;
-#if defined(__x86_64__)
-    _mm_setcsr(before_);
-#elif defined(__aarch64__)
-    asm volatile("msr fpcr, %0" : : "r"(before_));
-#endif
-  }
-
- private:
-#if defined(__x86_64__)
-  unsigned before_;
-#else
-  uint64_t before_;
-#endif
-};
-
 // "" or what went wrong.
 const char *launch(const Work &work, int32_t device) {
   // Structs of arguments lie on this thread's stack, where tests/simt expects arguments.
@@ -145,7 +112,7 @@ const char *launch(const Work &work, int32_t device) {
   }
   metal_host::bindings = &bindings;
   const simt::DeviceMemoryOpen open;
-  const Flushing flushing(device == 0);
+  const metal_host::Flushing flushing(device == 0);
   return simt::run({int64_t(work.groups), work.threads, work.threadgroup_bytes}, [&] { work.body(); });
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Turns a kernel file into C++ for the host: host_source.py FILE.metal OUTPUT INCLUDE_FOLDER LANGUAGE
+"""Turns a kernel file into C++ for the host: host_source.py FILE.metal OUTPUT DEPFILE INCLUDE_FOLDER LANGUAGE
 
 What Metal's compiler gets is put into a namespace of its own. There
 - the attribute of a parameter becomes its default argument, so that a kernel runs when it is called without arguments,
@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "libbnb" / "metal"))
-from embed import flatten
+from embed import flatten, write_depfile
 
 BUFFER = re.compile(r"([*&])\s*(\w+)\s*\[\[(buffer|threadgroup)\((\d+)\)\]\]")
 ATTRIBUTE = re.compile(r"(\w+)\s*\[\[(\w+)\]\](?=\s*[,)])")
@@ -100,14 +100,15 @@ def translate(line: str, file: str, language: str) -> str:
     return ATTRIBUTE.sub(r"\1 = ::metal_host::attribute_\2()", line)
 
 
-def main(kernel: str, output: str, folder: str, language: str) -> None:
+def main(kernel: str, output: str, depfile: str, folder: str, language: str) -> None:
     path = Path(kernel)
+    files: set[Path] = set()
     wrong: list[str] = []
     lines = ["// Written by host_source.py.", "#include <metal_stdlib>", f"namespace {path.stem}_{language} {{"]
     last_file, next_number, before = None, 0, ""
     branches = Branches()
     plain: list[str] = []  # kernels that are no templates
-    for file, number, line in flatten(path, Path(folder)):
+    for file, number, line in flatten(path, Path(folder), files):
         if (file, number) != (last_file, next_number):
             lines.append(f'#line {number} "{file}"')
         last_file, next_number = file, number + 1
@@ -121,6 +122,7 @@ def main(kernel: str, output: str, folder: str, language: str) -> None:
         raise SystemExit("\n".join(wrong))
     lines += [registered(path.stem, language, name, name) for name in plain]
     lines.append("}")
+    write_depfile(depfile, output, files)
     Path(output).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

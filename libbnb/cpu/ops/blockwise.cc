@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // 8-bit blockwise quantization and its nested use on the CPU.
+#include "core/sums.h"
 #include "cpu/float_environment.h"
 #include "cpu/ops/quantize.h"
 #include "cpu/ops/sum.h"
@@ -23,7 +24,7 @@ bnb_status quantize(const QuantizeBlockwiseArgs &args, const Kernels &kernels) {
 float mean_of(const void *values, int64_t n) {
   const DefaultFloatEnvironment environment;
   const double sum = ordered_sum(n, sizeof(float), [&](int64_t i) { return double(load<float>(values, i)); });
-  return n ? float(sum / double(n)) : 0.0f;
+  return n ? bnb::mean_of(sum, n) : 0.0f;
 }
 
 }  // namespace

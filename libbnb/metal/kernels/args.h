@@ -56,6 +56,19 @@ struct DequantizeArgs {
   uint32_t aligned_in, aligned_out;  // to 16 bytes
 };
 
+struct NestedSumArgs {
+  int64_t n, pieces;
+  uint32_t aligned;  // to 4 bytes
+  uint32_t unused;
+};
+
+struct NestedArgs {
+  int64_t n;
+  ScaleArgs scales;
+  uint32_t aligned_out;  // to 4 bytes
+  uint32_t unused;
+};
+
 }  // namespace kernels
 }  // namespace bnb
 

@@ -6,6 +6,7 @@
 //   kShared                                              ints of threadgroup memory that it wants, 1 or more
 //   static fill(shared, code, index)                     called by every thread, before a barrier
 //   static scale_of(absmax)                              what is stored for a block, and what its elements are divided by
+//   static infinite()                                    what infinite elements of an infinite block become
 //   static write(shared, out, aligned, i, count, unit)   codes of kItems normalised elements, the first being element i; `count` exist
 #ifndef BNB_METAL_KERNELS_QUANTIZE_BLOCKS_H_
 #define BNB_METAL_KERNELS_QUANTIZE_BLOCKS_H_
@@ -24,9 +25,9 @@ struct Normaliser {
   float absmax, reciprocal;
   bool zero, infinite, divides;
 
-  inline float unit(float x) const {
+  inline float unit(float x, float largest) const {
     if (zero) return 0.0f;
-    if (infinite) return magnitude_bits(x) == kInfinityBits ? (x > 0.0f ? 1.0f : -1.0f) : 0.0f;
+    if (infinite) return magnitude_bits(x) == kInfinityBits ? copysign(largest, x) : 0.0f;
     return divides ? divide(x, absmax) : multiply(x, reciprocal);
   }
 };
@@ -84,7 +85,7 @@ kernel void quantize_regular(constant QuantizeArgs &args [[buffer(0)]], device c
     if (i >= args.n) continue;
     if (int(index) % threads == 0) store_f32(scale, args.aligned_scale != 0, quotient(i, args.blocksize), absmax);
     const Normaliser by = normaliser(absmax);
-    for (int j = 0; j < kItems; ++j) x[j] = by.unit(x[j]);
+    for (int j = 0; j < kItems; ++j) x[j] = by.unit(x[j], Encoder::infinite());
     Encoder::write(shared, out, args.aligned_out != 0, i, args.n - i, x);
   }
 }
@@ -149,7 +150,7 @@ kernel void encode_any(constant QuantizeArgs &args [[buffer(0)]], device const u
         store_f32(scale, args.aligned_scale != 0, block, by.absmax);
         end += args.blocksize.value;
       }
-      x[j] = by.unit(x[j]);
+      x[j] = by.unit(x[j], Encoder::infinite());
     }
     Encoder::write(shared, out, args.aligned_out != 0, i, args.n - i, x);
   }

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT
+// Codes of 4 bits, two in a byte, the first in the high half.
+#ifndef BNB_METAL_KERNELS_NIBBLES_H_
+#define BNB_METAL_KERNELS_NIBBLES_H_
+
+#include "metal/kernels/floats.h"
+
+namespace bnb {
+namespace kernels {
+
+// codes[j] from and to the halves of bytes (i + j) / 2 for j < kItems; i is a multiple of kItems.
+inline void load_nibbles(device const uchar *array, bool aligned, long i, long count, thread uchar *codes) {
+  uchar bytes[kItems / 2];
+  load_bytes<kItems / 2>(array, aligned, i / 2, (count + 1) / 2, bytes);
+  for (int j = 0; j < kItems / 2; ++j) {
+    codes[2 * j] = uchar(bytes[j] >> 4);
+    codes[2 * j + 1] = uchar(bytes[j] & 15);
+  }
+}
+inline void store_nibbles(device uchar *array, bool aligned, long i, long count, thread const uchar *codes) {
+  uchar bytes[kItems / 2];
+  for (int j = 0; j < kItems / 2; ++j) bytes[j] = uchar((codes[2 * j] << 4) | codes[2 * j + 1]);
+  store_bytes<kItems / 2>(array, aligned, i / 2, (count + 1) / 2, bytes);
+}
+
+}  // namespace kernels
+}  // namespace bnb
+
+#endif  // BNB_METAL_KERNELS_NIBBLES_H_
