@@ -16,29 +16,39 @@ struct RawFour {
 
 BNB_DEVICE uint16_t half_of(const RawFour &raw, int j) { return uint16_t(raw.words[j / 2] >> j % 2 * 16); }
 
+// How many of the elements i to i + 3 of n there are.
+BNB_DEVICE int count_of_four(int64_t n, int64_t i) { return n - i >= kFour ? kFour : n > i ? int(n - i) : 0; }
+
 // Items i to i + 3, zeros past `count` of them; the inverse, which writes `count` of them at most.
+// (Not load_items: one way for all that is not whole and aligned keeps kernels with many arrays small.)
 template <typename T>
-BNB_DEVICE Items<T, kFour> load_some(const void *array, int64_t i, int64_t count) {
-  if (count >= kFour) return load_items<T, kFour>(array, i);
-  Items<T, kFour> items;
+BNB_DEVICE Items<T, kFour> load_some(const void *array, int64_t i, int count) {
+  using Vector = Items<T, kFour>;
+  const char *place = static_cast<const char *>(array) + i * int64_t(sizeof(T));
+  if (count == kFour && reinterpret_cast<uintptr_t>(place) % sizeof(Vector) == 0) {
+    return *reinterpret_cast<const Vector *>(place);
+  }
+  Vector items;
   BNB_UNROLL
-  for (int j = 0; j < kFour; ++j) items.at[j] = j < count ? load<T>(array, i + j) : T(0);
+  for (int j = 0; j < kFour; ++j) items.at[j] = j < count ? load<T>(place, j) : T(0);
   return items;
 }
 template <typename T>
-BNB_DEVICE void store_some(void *array, int64_t i, int64_t count, const Items<T, kFour> &items) {
-  if (count >= kFour) {
-    store_items<T, kFour>(array, i, items);
+BNB_DEVICE void store_some(void *array, int64_t i, int count, const Items<T, kFour> &items) {
+  using Vector = Items<T, kFour>;
+  char *place = static_cast<char *>(array) + i * int64_t(sizeof(T));
+  if (count == kFour && reinterpret_cast<uintptr_t>(place) % sizeof(Vector) == 0) {
+    *reinterpret_cast<Vector *>(place) = items;
     return;
   }
   BNB_UNROLL
   for (int j = 0; j < kFour; ++j) {
-    if (j < count) store<T>(array, i + j, items.at[j]);
+    if (j < count) store<T>(place, j, items.at[j]);
   }
 }
 
 // Elements of a float dtype, likewise.
-BNB_DEVICE RawFour load_four(DType dtype, const void *array, int64_t i, int64_t count) {
+BNB_DEVICE RawFour load_four(DType dtype, const void *array, int64_t i, int count) {
   RawFour raw{};
   if (dtype == DType::kF32) {
     const Items<uint32_t, kFour> items = load_some<uint32_t>(array, i, count);
@@ -65,7 +75,7 @@ BNB_DEVICE void widen_four(DType dtype, const RawFour &raw, float *x) {
   }
 }
 
-BNB_DEVICE void store_four(DType dtype, void *array, int64_t i, int64_t count, const float *x) {
+BNB_DEVICE void store_four(DType dtype, void *array, int64_t i, int count, const float *x) {
   if (dtype == DType::kF32) {
     Items<float, kFour> items;
     BNB_UNROLL

@@ -24,14 +24,12 @@ struct NearestCode {
   uint32_t below[kBuckets / 4];  // a byte for each bucket, in ascending order
   uint32_t dense;
 
+  // x is a number of magnitude below 1 + 2^-7.
   BNB_DEVICE_METHOD static int bucket_of(float x) {
     const int bits = int(formats::bits_from_float(x)), sign = bits >> 31;
-    int bucket = ((bits & 0x7FFFFFFF) >> kShift) - kLowest + 1;
-    bucket = bucket < 0 ? 0 : bucket > kTop ? kTop : bucket;
-    return (bucket ^ sign) + kTop + 1;
+    const int bucket = ((bits & 0x7FFFFFFF) >> kShift) - kLowest + 1;
+    return ((bucket < 0 ? 0 : bucket) ^ sign) + kTop + 1;
   }
-
-  // x is a number.
   BNB_DEVICE_METHOD uint32_t look_up(float x) const {
     const uint32_t code = reinterpret_cast<const uint8_t *>(below)[bucket_of(x)];
     return code + (x > midpoints[code] ? 1 : 0);
@@ -56,11 +54,14 @@ struct NearestCode {
     if (k == kCodes - 1) return formats::float_from_bits(0x7F800000u);
     return (load<float>(code, k) + load<float>(code, k + 1)) * 0.5f + 0.0f;  // not -0
   }
+  BNB_DEVICE_METHOD static int bucket_of_any(float x) {
+    return bucket_of(x >= 1.0f ? 1.0f : x <= -1.0f ? -1.0f : x == x ? x : 0.0f);
+  }
   // The buckets above the midpoint before, up to that of midpoint k, have k midpoints below them.
   BNB_DEVICE_METHOD void fill_entry(const void *code, int k) {
     midpoints[k] = midpoint(code, k);
-    const int before = k == 0 ? -1 : bucket_of(midpoint(code, k - 1));
-    const int last = k == kCodes - 1 ? kBuckets - 1 : bucket_of(midpoints[k]);
+    const int before = k == 0 ? -1 : bucket_of_any(midpoint(code, k - 1));
+    const int last = k == kCodes - 1 ? kBuckets - 1 : bucket_of_any(midpoints[k]);
     if (before == last && k < kCodes - 1) atomic_store(&dense, 1);
     auto *bytes = reinterpret_cast<uint8_t *>(below);
     int i = before + 1;

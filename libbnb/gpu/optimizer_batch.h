@@ -18,7 +18,7 @@ struct StepTensor {
   const void *qmap1, *qmap2;
   void *unorm;
   double param_norm;
-  int64_t n;
+  int64_t n, blocks;
   int64_t first_word;  // 8-bit, unusual block sizes: where the tensor's part of a workspace begins
   int32_t set;
   DType g_dtype, p_dtype;

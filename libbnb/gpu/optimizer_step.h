@@ -55,27 +55,29 @@ class Step {
   BNB_DEVICE_METHOD Step(const StepBatch &batch, int t)
       : f_(make_factors(batch.sets[batch.tensors[t].set], batch.scale ? double(load<float>(batch.scale, 0)) : 1.0,
                         batch.update_scales ? batch.update_scales[t] : 1.0)),
+        skips_(batch.skip_zeros || batch.skip_nonfinite),
         skip_zeros_(batch.skip_zeros),
         skip_nonfinite_(batch.skip_nonfinite) {}
 
   // Moves four states, and the directions, 0 where an element is skipped. Returns which are not, as bits.
   BNB_DEVICE_METHOD uint32_t operator()(const float *g, const float *p, StepState *states, float *directions,
                                         bool *found_nonfinite) const {
-    uint32_t moved = 0;
+    BNB_UNROLL
+    for (int j = 0; j < kFour; ++j) *found_nonfinite = *found_nonfinite || is_nonfinite(g[j]);
+    uint32_t moved = (1u << kFour) - 1;
+    if (!skips_) {
+      BNB_UNROLL
+      for (int j = 0; j < kFour; ++j) directions[j] = advance<kOptimizer>(f_, gradient(g[j], p[j]), states[j]);
+      return moved;
+    }
     BNB_UNROLL
     for (int j = 0; j < kFour; ++j) {
-      const bool nonfinite = is_nonfinite(g[j]);
-      *found_nonfinite = *found_nonfinite || nonfinite;
-      float scaled = f_.gnorm_scale * g[j];
-      if constexpr (!Formula<kOptimizer>::kDecoupled) {
-        if (f_.coupled_decay != 0.0f) scaled = fmaf(f_.coupled_decay, p[j], scaled);
-      }
       StepState state = states[j];
-      const float direction = advance<kOptimizer>(f_, scaled, state);
-      const bool skipped = (skip_zeros_ && g[j] == 0.0f) || (skip_nonfinite_ && nonfinite);
+      const float direction = advance<kOptimizer>(f_, gradient(g[j], p[j]), state);
+      const bool skipped = (skip_zeros_ && g[j] == 0.0f) || (skip_nonfinite_ && is_nonfinite(g[j]));
       if (!skipped) states[j] = state;
       directions[j] = skipped ? 0.0f : direction;
-      moved |= uint32_t(!skipped) << j;
+      moved ^= uint32_t(skipped) << j;
     }
     return moved;
   }
@@ -90,8 +92,16 @@ class Step {
   }
 
  private:
+  BNB_DEVICE_METHOD float gradient(float g, float p) const {
+    g = f_.gnorm_scale * g;
+    if constexpr (!Formula<kOptimizer>::kDecoupled) {
+      if (f_.coupled_decay != 0.0f) g = fmaf(f_.coupled_decay, p, g);
+    }
+    return g;
+  }
+
   OptimizerFactors f_;
-  bool skip_zeros_, skip_nonfinite_;
+  bool skips_, skip_zeros_, skip_nonfinite_;
 };
 
 BNB_DEVICE bool is_stopped(const StepBatch &batch) {
@@ -128,8 +138,9 @@ BNB_KERNEL void BNB_THREADS(kSectionThreads)
     reader.use(tensor);
     SquareLanes params, updates;
     for (int k = 0; k < kSectionSteps; ++k) {
-      const int64_t i = section_element(section - batch.first_piece[t], k), count = tensor.n - i;
-      if (count <= 0) break;
+      const int64_t i = section_element(section - batch.first_piece[t], k);
+      const int count = count_of_four(tensor.n, i);
+      if (count == 0) break;
       const RawFour raw_g = load_four(tensor.g_dtype, tensor.g, i, count);
       const RawFour raw_p = load_four(tensor.p_dtype, tensor.p, i, count);
       StepState states[kFour];

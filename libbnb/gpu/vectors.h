@@ -118,17 +118,25 @@ BNB_DEVICE void store_bytes(uint8_t *array, int64_t i, int64_t count, const uint
   }
 }
 
-// i / divisor for a divisor that is the same for the whole launch.
+// i / divisor for a divisor that is the same for the whole launch, by a multiplication, and 0 <= i < 2^63: with 2^(l-1) < divisor <
+// 2^l and the factor 2^(63+l) / divisor rounded up, the quotient is i * factor / 2^(63+l) rounded down.
 struct Divisor {
   int64_t value;
-  int shift;  // -1 if it is no power of two
+  uint64_t factor;
+  int shift;           // l - 1
+  bool is_power_of_2;  // then the shift is all
 
-  explicit Divisor(int64_t value) : value(value), shift(-1) {
-    for (int bit = 0; bit < 63; ++bit) {
-      if (int64_t(1) << bit == value) shift = bit;
-    }
+  explicit Divisor(int64_t value) : value(value), factor(0), shift(0), is_power_of_2((value & (value - 1)) == 0) {
+    while (shift < 62 && int64_t(1) << (shift + 1) <= value) ++shift;
+    if (!is_power_of_2) factor = uint64_t(((Wide(1) << (64 + shift)) + Wide(value) - 1) / Wide(value));
   }
-  BNB_DEVICE_METHOD int64_t of(int64_t i) const { return shift >= 0 ? i >> shift : i / value; }
+  BNB_DEVICE_METHOD int64_t of(int64_t i) const {
+    if (is_power_of_2) return i >> shift;
+    return int64_t(uint64_t((Wide(uint64_t(i)) * factor) >> 64) >> shift);
+  }
+
+ private:
+  __extension__ typedef unsigned __int128 Wide;
 };
 
 }  // namespace bnb::gpu

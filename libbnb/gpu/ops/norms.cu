@@ -41,7 +41,10 @@ BNB_KERNEL void BNB_THREADS(kSectionThreads) sum_sections(Batch batch, double *s
       if (i >= n) break;
       RawFour raw[kAhead];
       BNB_UNROLL
-      for (int k = 0; k < kAhead; ++k) raw[k] = load_four(dtype, data, i + k * int(kSumLanes), n - i - k * int(kSumLanes));
+      for (int k = 0; k < kAhead; ++k) {
+        const int64_t at = i + k * int(kSumLanes);
+        raw[k] = load_four(dtype, data, at, count_of_four(n, at));
+      }
       BNB_UNROLL
       for (int k = 0; k < kAhead; ++k) {
         float x[kFour];

@@ -22,7 +22,7 @@ BNB_KERNEL void BNB_THREADS(kStepThreads) look_for_nonfinite(StepBatch batch, ui
     BNB_UNROLL
     for (int row = 0; row < kRows; ++row) {
       const int64_t i = first + row * kRowElements;
-      raw[row] = load_four(tensor.g_dtype, tensor.g, i, tensor.n - i);
+      raw[row] = load_four(tensor.g_dtype, tensor.g, i, count_of_four(tensor.n, i));
     }
     BNB_UNROLL
     for (int row = 0; row < kRows; ++row) {
@@ -95,14 +95,33 @@ class Batches {
         steps_[sets] = tensor.step;
         batch->sets[sets++] = numbers_;
       }
-      batch->tensors[batch->count++] = {tensor.g,       tensor.p,          tensor.state1, tensor.state2, tensor.absmax1,
-                                        tensor.absmax2, tensor.qmap1,      tensor.qmap2,  tensor.unorm,  tensor.param_norm,
-                                        tensor.n,       0,                 set,           tensor.g_dtype, tensor.p_dtype};
+      batch->tensors[batch->count++] = describe(tensor, set);
     }
     return true;
   }
 
  private:
+  StepTensor describe(const OptimizerTensor &tensor, int set) const {
+    StepTensor described;
+    described.g = tensor.g;
+    described.p = tensor.p;
+    described.state1 = tensor.state1;
+    described.state2 = tensor.state2;
+    described.absmax1 = tensor.absmax1;
+    described.absmax2 = tensor.absmax2;
+    described.qmap1 = tensor.qmap1;
+    described.qmap2 = tensor.qmap2;
+    described.unorm = tensor.unorm;
+    described.param_norm = tensor.param_norm;
+    described.n = tensor.n;
+    described.blocks = args_.blocksize ? block_count(tensor.n, args_.blocksize) : 0;
+    described.first_word = 0;
+    described.set = set;
+    described.g_dtype = tensor.g_dtype;
+    described.p_dtype = tensor.p_dtype;
+    return described;
+  }
+
   const OptimizerUpdateArgs &args_;
   int64_t next_ = 0;
   int64_t steps_[kStepSets] = {};

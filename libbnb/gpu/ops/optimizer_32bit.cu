@@ -17,7 +17,7 @@ struct States32bit {
   BNB_DEVICE_METHOD void use(const StepTensor &) {}
 
   template <bnb_optimizer kOptimizer>
-  BNB_DEVICE_METHOD void read(const StepTensor &tensor, int64_t i, int64_t count, StepState *states) const {
+  BNB_DEVICE_METHOD void read(const StepTensor &tensor, int64_t i, int count, StepState *states) const {
     using Is = Formula<kOptimizer>;
     const Items<float, kFour> first = load_some<float>(tensor.state1, i, count);
     Items<float, kFour> slow{}, second{};
@@ -28,7 +28,7 @@ struct States32bit {
   }
 
   template <bnb_optimizer kOptimizer>
-  BNB_DEVICE_METHOD void write(const StepTensor &tensor, int64_t i, int64_t count, const StepState *states) const {
+  BNB_DEVICE_METHOD void write(const StepTensor &tensor, int64_t i, int count, const StepState *states) const {
     using Is = Formula<kOptimizer>;
     Items<float, kFour> first, second, slow;
     BNB_UNROLL
@@ -56,8 +56,9 @@ BNB_KERNEL void BNB_THREADS(kStepThreads) update_32bit(StepBatch batch) {
     const Step<kOptimizer> step(batch, t);
     const int64_t first = (piece - batch.first_piece[t]) * kStepPiece + int64_t(thread_index()) * kFour;
     for (int row = 0; row < int(kStepPiece) / kRowElements; ++row) {
-      const int64_t i = first + row * kRowElements, count = tensor.n - i;
-      if (count <= 0) break;
+      const int64_t i = first + row * kRowElements;
+      const int count = count_of_four(tensor.n, i);
+      if (count == 0) break;
       const RawFour raw_g = load_four(tensor.g_dtype, tensor.g, i, count);
       const RawFour raw_p = load_four(tensor.p_dtype, tensor.p, i, count);
       StepState states[kFour];

@@ -20,24 +20,28 @@ constexpr int kPerMultiprocessor = 8;
 
 using Codes = Items<uint8_t, kFour>;
 
+BNB_DEVICE float absmax_of(uint32_t magnitude) {
+  return formats::float_from_bits(magnitude_bits(formats::float_from_bits(magnitude)));
+}
+
 struct Absmax {
   float first = 0.0f, second = 0.0f, slow = 0.0f;
 };
 
 template <bnb_optimizer kOptimizer>
-BNB_DEVICE Absmax load_absmax(const StepTensor &tensor, int64_t block, int64_t blocks) {
+BNB_DEVICE Absmax load_absmax(const StepTensor &tensor, int64_t block) {
   Absmax absmax;
   absmax.first = load<float>(tensor.absmax1, block);
   if constexpr (Formula<kOptimizer>::kSecond) absmax.second = load<float>(tensor.absmax2, block);
-  if constexpr (Formula<kOptimizer>::kSlow) absmax.slow = load<float>(tensor.absmax1, blocks + block);
+  if constexpr (Formula<kOptimizer>::kSlow) absmax.slow = load<float>(tensor.absmax1, tensor.blocks + block);
   return absmax;
 }
 
 template <bnb_optimizer kOptimizer>
-BNB_DEVICE void store_absmax(const StepTensor &tensor, int64_t block, int64_t blocks, const Absmax &absmax) {
+BNB_DEVICE void store_absmax(const StepTensor &tensor, int64_t block, const Absmax &absmax) {
   store<float>(tensor.absmax1, block, absmax.first);
   if constexpr (Formula<kOptimizer>::kSecond) store<float>(tensor.absmax2, block, absmax.second);
-  if constexpr (Formula<kOptimizer>::kSlow) store<float>(tensor.absmax1, blocks + block, absmax.slow);
+  if constexpr (Formula<kOptimizer>::kSlow) store<float>(tensor.absmax1, tensor.blocks + block, absmax.slow);
 }
 
 // The codes of four elements.
@@ -46,7 +50,7 @@ struct CodesOfStates {
 };
 
 template <bnb_optimizer kOptimizer>
-BNB_DEVICE CodesOfStates load_codes(const StepTensor &tensor, int64_t i, int64_t count) {
+BNB_DEVICE CodesOfStates load_codes(const StepTensor &tensor, int64_t i, int count) {
   CodesOfStates codes;
   codes.first = load_some<uint8_t>(tensor.state1, i, count);
   if constexpr (Formula<kOptimizer>::kSecond) codes.second = load_some<uint8_t>(tensor.state2, i, count);
@@ -54,11 +58,23 @@ BNB_DEVICE CodesOfStates load_codes(const StepTensor &tensor, int64_t i, int64_t
   return codes;
 }
 
+// Those of elements i + begin to i + end.
 template <bnb_optimizer kOptimizer>
-BNB_DEVICE void store_codes(const StepTensor &tensor, int64_t i, int64_t count, const CodesOfStates &codes) {
-  store_some<uint8_t>(tensor.state1, i, count, codes.first);
-  if constexpr (Formula<kOptimizer>::kSecond) store_some<uint8_t>(tensor.state2, i, count, codes.second);
-  if constexpr (Formula<kOptimizer>::kSlow) store_some<uint8_t>(tensor.state1, tensor.n + i, count, codes.slow);
+BNB_DEVICE void store_codes(const StepTensor &tensor, int64_t i, int begin, int end, const CodesOfStates &codes) {
+  using Is = Formula<kOptimizer>;
+  if (begin == 0) {
+    store_some<uint8_t>(tensor.state1, i, end, codes.first);
+    if constexpr (Is::kSecond) store_some<uint8_t>(tensor.state2, i, end, codes.second);
+    if constexpr (Is::kSlow) store_some<uint8_t>(tensor.state1, tensor.n + i, end, codes.slow);
+    return;
+  }
+  BNB_UNROLL
+  for (int j = 1; j < kFour; ++j) {
+    if (j < begin || j >= end) continue;
+    store<uint8_t>(tensor.state1, i + j, codes.first.at[j]);
+    if constexpr (Is::kSecond) store<uint8_t>(tensor.state2, i + j, codes.second.at[j]);
+    if constexpr (Is::kSlow) store<uint8_t>(tensor.state1, tensor.n + i + j, codes.slow.at[j]);
+  }
 }
 
 // What the codes of a tensor mean: in shared memory, until a tensor comes that has others.
@@ -112,62 +128,71 @@ struct Searches {
   }
 };
 
-// The codes of four states of one block.
-BNB_DEVICE Codes encode(const NearestCode &nearest, float absmax, const float *x) {
-  Codes codes;
-  const float reciprocal = 1.0f / absmax;
-  if (reciprocal > 0.0f && reciprocal < formats::float_from_bits(kInfinityBits) && !nearest.dense) {
-    BNB_UNROLL
-    for (int j = 0; j < kFour; ++j) codes.at[j] = uint8_t(nearest.look_up(x[j] * reciprocal));
-  } else {
-    const Normaliser unit(absmax);
-    BNB_UNROLL
-    for (int j = 0; j < kFour; ++j) codes.at[j] = uint8_t(nearest.search(unit(x[j])));
+// The states of one block as codes.
+class Encoder {
+ public:
+  BNB_DEVICE_METHOD Encoder(const NearestCode &nearest, float absmax)
+      : nearest_(nearest), absmax_(absmax), reciprocal_(1.0f / absmax) {
+    const uint32_t bits = formats::bits_from_float(reciprocal_);
+    usual_ = bits > 0 && bits < kInfinityBits && nearest.dense == 0;
   }
-  return codes;
-}
+  BNB_DEVICE_METHOD Codes operator()(const float *x) const {
+    Codes codes;
+    if (usual_) {
+      BNB_UNROLL
+      for (int j = 0; j < kFour; ++j) codes.at[j] = uint8_t(nearest_.look_up(x[j] * reciprocal_));
+    } else {
+      const Normaliser unit(absmax_);
+      BNB_UNROLL
+      for (int j = 0; j < kFour; ++j) codes.at[j] = uint8_t(nearest_.search(unit(x[j])));
+    }
+    return codes;
+  }
+
+ private:
+  const NearestCode &nearest_;
+  float absmax_, reciprocal_;
+  bool usual_;
+};
 
 template <bnb_optimizer kOptimizer>
-BNB_DEVICE CodesOfStates encode_states(const Searches<Formula<kOptimizer>::kSecond> &searches, const Absmax &absmax,
-                                       const StepState *states) {
-  CodesOfStates codes;
-  float x[kFour];
-  BNB_UNROLL
-  for (int j = 0; j < kFour; ++j) x[j] = states[j].first;
-  codes.first = encode(searches.nearest[0], absmax.first, x);
-  if constexpr (Formula<kOptimizer>::kSecond) {
-    BNB_UNROLL
-    for (int j = 0; j < kFour; ++j) x[j] = states[j].second;
-    codes.second = encode(searches.nearest[1], absmax.second, x);
-  }
-  if constexpr (Formula<kOptimizer>::kSlow) {
-    BNB_UNROLL
-    for (int j = 0; j < kFour; ++j) x[j] = states[j].slow;
-    codes.slow = encode(searches.nearest[0], absmax.slow, x);
-  }
-  return codes;
-}
+class StateEncoder {
+  using Is = Formula<kOptimizer>;
 
-template <bnb_optimizer kOptimizer>
-BNB_DEVICE void store_code(const StepTensor &tensor, int64_t i, const Searches<Formula<kOptimizer>::kSecond> &searches,
-                           const Absmax &absmax, const StepState &state) {
-  const auto code = [&](int which, float absmax, float x) {
-    return uint8_t(searches.nearest[which].search(Normaliser(absmax)(x)));
-  };
-  store<uint8_t>(tensor.state1, i, code(0, absmax.first, state.first));
-  if constexpr (Formula<kOptimizer>::kSecond) store<uint8_t>(tensor.state2, i, code(1, absmax.second, state.second));
-  if constexpr (Formula<kOptimizer>::kSlow) store<uint8_t>(tensor.state1, tensor.n + i, code(0, absmax.slow, state.slow));
-}
+ public:
+  BNB_DEVICE_METHOD StateEncoder(const Searches<Is::kSecond> &searches, const Absmax &absmax)
+      : first_(searches.nearest[0], absmax.first),
+        second_(searches.nearest[Is::kSecond], absmax.second),
+        slow_(searches.nearest[0], absmax.slow) {}
 
-// Bits of the largest magnitudes, and whether an element moved.
+  BNB_DEVICE_METHOD CodesOfStates operator()(const StepState *states) const {
+    float first[kFour], second[kFour], slow[kFour];
+    BNB_UNROLL
+    for (int j = 0; j < kFour; ++j) {
+      first[j] = states[j].first;
+      second[j] = states[j].second;
+      slow[j] = states[j].slow;
+    }
+    CodesOfStates codes;
+    codes.first = first_(first);
+    if constexpr (Is::kSecond) codes.second = second_(second);
+    if constexpr (Is::kSlow) codes.slow = slow_(slow);
+    return codes;
+  }
+
+ private:
+  Encoder first_, second_, slow_;  // the last two: where there are such states
+};
+
+// Bits of the largest magnitudes, and whether an element moved. The bits of a NaN are above infinity's; absmax has but one NaN.
 struct Largest {
   uint32_t first = 0, second = 0, slow = 0, moved = 0;
 
   template <bnb_optimizer kOptimizer>
   BNB_DEVICE_METHOD void add(const StepState &state, bool moved_too) {
-    raise(&first, magnitude_bits(state.first));
-    if constexpr (Formula<kOptimizer>::kSecond) raise(&second, magnitude_bits(state.second));
-    if constexpr (Formula<kOptimizer>::kSlow) raise(&slow, magnitude_bits(state.slow));
+    raise(&first, state.first);
+    if constexpr (Formula<kOptimizer>::kSecond) raise(&second, state.second);
+    if constexpr (Formula<kOptimizer>::kSlow) raise(&slow, state.slow);
     moved |= uint32_t(moved_too);
   }
   // Of `threads` neighbouring threads.
@@ -179,11 +204,14 @@ struct Largest {
     if (skips) moved = largest_among(moved, threads, maxima);
   }
   BNB_DEVICE_METHOD Absmax absmax() const {
-    return {formats::float_from_bits(first), formats::float_from_bits(second), formats::float_from_bits(slow)};
+    return {absmax_of(first), absmax_of(second), absmax_of(slow)};
   }
 
  private:
-  BNB_DEVICE_METHOD static void raise(uint32_t *largest, uint32_t bits) { *largest = bits > *largest ? bits : *largest; }
+  BNB_DEVICE_METHOD static void raise(uint32_t *largest, float x) {
+    const uint32_t bits = formats::bits_from_float(x) & 0x7FFFFFFFu;
+    *largest = bits > *largest ? bits : *largest;
+  }
 };
 
 // Blocks of a power of two of elements: kTeamElements for each thread of a team.
@@ -204,23 +232,25 @@ BNB_KERNEL void BNB_THREADS(kStepThreads) update_regular(StepBatch batch, Diviso
     const Step<kOptimizer> step(batch, t);
     searches.use(tensor, maps);
     const int64_t first = (piece - batch.first_piece[t]) * kStepPiece + offset;
-    const int64_t block = blocksize.of(first), blocks = blocksize.of(tensor.n - 1) + 1;
+    const int64_t block = first >> blocksize.shift;
     const bool exists = first < tensor.n;
     RawFour raw_g[kRows], raw_p[kRows];
     CodesOfStates codes[kRows];
     BNB_UNROLL
     for (int row = 0; row < kRows; ++row) {
-      const int64_t i = first + row * team * kFour, count = tensor.n - i;
+      const int64_t i = first + row * team * kFour;
+      const int count = count_of_four(tensor.n, i);
       raw_g[row] = load_four(tensor.g_dtype, tensor.g, i, count);
       raw_p[row] = load_four(tensor.p_dtype, tensor.p, i, count);
       codes[row] = load_codes<kOptimizer>(tensor, i, count);
     }
-    const Absmax old = exists ? load_absmax<kOptimizer>(tensor, block, blocks) : Absmax{};
+    const Absmax old = exists ? load_absmax<kOptimizer>(tensor, block) : Absmax{};
     Largest largest;
     StepState states[kRows][kFour];
     BNB_UNROLL
     for (int row = 0; row < kRows; ++row) {
-      const int64_t i = first + row * team * kFour, count = tensor.n - i;
+      const int64_t i = first + row * team * kFour;
+      const int count = count_of_four(tensor.n, i);
       float g[kFour], p[kFour], directions[kFour];
       widen_four(tensor.g_dtype, raw_g[row], g);
       widen_four(tensor.p_dtype, raw_p[row], p);
@@ -238,12 +268,13 @@ BNB_KERNEL void BNB_THREADS(kStepThreads) update_regular(StepBatch batch, Diviso
     largest.template gather<kOptimizer>(team, skips, maxima);
     if (!exists || largest.moved == 0) continue;
     const Absmax absmax = largest.absmax();
+    const StateEncoder<kOptimizer> encode(searches, absmax);
     BNB_UNROLL
     for (int row = 0; row < kRows; ++row) {
       const int64_t i = first + row * team * kFour;
-      store_codes<kOptimizer>(tensor, i, tensor.n - i, encode_states<kOptimizer>(searches, absmax, states[row]));
+      store_codes<kOptimizer>(tensor, i, 0, count_of_four(tensor.n, i), encode(states[row]));
     }
-    if (member == 0) store_absmax<kOptimizer>(tensor, block, blocks, absmax);
+    if (member == 0) store_absmax<kOptimizer>(tensor, block, absmax);
   }
   report(batch, found_nonfinite);
 }
@@ -265,15 +296,14 @@ class States8bit {
   BNB_DEVICE_METHOD Maps &maps() { return maps_; }
 
   template <bnb_optimizer kOptimizer>
-  BNB_DEVICE_METHOD void read(const StepTensor &tensor, int64_t i, int64_t count, StepState *states) const {
+  BNB_DEVICE_METHOD void read(const StepTensor &tensor, int64_t i, int count, StepState *states) const {
     const CodesOfStates codes = load_codes<kOptimizer>(tensor, i, count);
-    const int64_t blocks = blocksize_.of(tensor.n - 1) + 1;
     int64_t block = blocksize_.of(i), end = (block + 1) * blocksize_.value;
-    Absmax absmax = load_absmax<kOptimizer>(tensor, block, blocks);
+    Absmax absmax = load_absmax<kOptimizer>(tensor, block);
     BNB_UNROLL
     for (int j = 0; j < kFour; ++j) {
       if (i + j == end && j < count) {
-        absmax = load_absmax<kOptimizer>(tensor, ++block, blocks);
+        absmax = load_absmax<kOptimizer>(tensor, ++block);
         end += blocksize_.value;
       }
       states[j] = maps_.template decode<kOptimizer>(codes, j, absmax);
@@ -293,9 +323,8 @@ class NewAbsmax {
  public:
   static constexpr int kWords = 2 + Is::kSecond + Is::kSlow;  // of a block
 
-  BNB_DEVICE_METHOD NewAbsmax(uint32_t *words, const StepTensor &tensor, const Divisor &blocksize)
-      : words_(words + tensor.first_word), blocks_(blocksize.of(tensor.n - 1) + 1) {}
-  BNB_DEVICE_METHOD int64_t blocks() const { return blocks_; }
+  BNB_DEVICE_METHOD NewAbsmax(uint32_t *words, const StepTensor &tensor)
+      : words_(words + tensor.first_word), blocks_(tensor.blocks) {}
 
   BNB_DEVICE_METHOD void raise(int64_t block, const Largest &largest) const {
     raise_to(words_ + block, largest.first);
@@ -305,9 +334,9 @@ class NewAbsmax {
   }
   BNB_DEVICE_METHOD Absmax of(int64_t block) const {
     Absmax absmax;
-    absmax.first = formats::float_from_bits(words_[block]);
-    if constexpr (Is::kSecond) absmax.second = formats::float_from_bits(words_[blocks_ + block]);
-    if constexpr (Is::kSlow) absmax.slow = formats::float_from_bits(words_[2 * blocks_ + block]);
+    absmax.first = absmax_of(words_[block]);
+    if constexpr (Is::kSecond) absmax.second = absmax_of(words_[blocks_ + block]);
+    if constexpr (Is::kSlow) absmax.slow = absmax_of(words_[2 * blocks_ + block]);
     return absmax;
   }
   BNB_DEVICE_METHOD bool moved(int64_t block) const { return words_[(kWords - 1) * blocks_ + block] != 0; }
@@ -333,16 +362,15 @@ BNB_KERNEL void BNB_THREADS(kStepThreads) measure_states(StepBatch batch, Diviso
     t = tensor_of(batch, piece, t);
     const StepTensor &tensor = batch.tensors[t];
     const Step<kOptimizer> step(batch, t);
-    const NewAbsmax<kOptimizer> made(words, tensor, blocksize);
+    const NewAbsmax<kOptimizer> made(words, tensor);
     all.use(tensor);
     const int64_t start = (piece - batch.first_piece[t]) * kStepPiece;
     const int64_t last = tensor.n - start < kStepPiece ? tensor.n - 1 : start + kStepPiece - 1;
     const int64_t start_block = blocksize.of(start);
     const bool one_block = start_block == blocksize.of(last);
     Largest largest;
-    for (int row = 0; row < kRows; ++row) {
-      const int64_t i = start + row * kRowElements + int64_t(thread_index()) * kFour, count = tensor.n - i;
-      if (count <= 0) break;
+    for (int64_t i = start + int64_t(thread_index()) * kFour; i <= last; i += kRowElements) {
+      const int count = count_of_four(tensor.n, i);
       float g[kFour], p[kFour], directions[kFour];
       StepState states[kFour];
       widen_four(tensor.g_dtype, load_four(tensor.g_dtype, tensor.g, i, count), g);
@@ -382,12 +410,12 @@ BNB_KERNEL void BNB_THREADS(kStepThreads) update_any(StepBatch batch, Divisor bl
     t = tensor_of(batch, piece, t);
     const StepTensor &tensor = batch.tensors[t];
     const Step<kOptimizer> step(batch, t);
-    const NewAbsmax<kOptimizer> made(words, tensor, blocksize);
+    const NewAbsmax<kOptimizer> made(words, tensor);
     searches.use(tensor, all.maps());
-    for (int row = 0; row < kRows; ++row) {
-      const int64_t i = (piece - batch.first_piece[t]) * kStepPiece + row * kRowElements + int64_t(thread_index()) * kFour;
-      const int64_t count = tensor.n - i;
-      if (count <= 0) break;
+    const int64_t start = (piece - batch.first_piece[t]) * kStepPiece;
+    const int64_t last = tensor.n - start < kStepPiece ? tensor.n - 1 : start + kStepPiece - 1;
+    for (int64_t i = start + int64_t(thread_index()) * kFour; i <= last; i += kRowElements) {
+      const int count = count_of_four(tensor.n, i);
       float g[kFour], p[kFour], directions[kFour];
       StepState states[kFour];
       widen_four(tensor.g_dtype, load_four(tensor.g_dtype, tensor.g, i, count), g);
@@ -398,18 +426,15 @@ BNB_KERNEL void BNB_THREADS(kStepThreads) update_any(StepBatch batch, Divisor bl
         step.move(directions, moved, p);
         store_four(tensor.p_dtype, tensor.p, i, count, p);
       }
-      int64_t block = blocksize.of(i);
-      const int64_t end = (block + 1) * blocksize.value;
-      if (end - i >= (count < kFour ? count : kFour)) {  // one block
-        if (made.moved(block))
-          store_codes<kOptimizer>(tensor, i, count, encode_states<kOptimizer>(searches, made.of(block), states));
-        continue;
-      }
-      BNB_UNROLL
-      for (int j = 0; j < kFour; ++j) {
-        if (j >= count) break;
-        block = blocksize.of(i + j);
-        if (made.moved(block)) store_code<kOptimizer>(tensor, i + j, searches, made.of(block), states[j]);
+      for (int begin = 0, end = 0; begin < count; begin = end) {  // the elements of one block, mostly all four
+        const int64_t block = blocksize.of(i + begin), left = (block + 1) * blocksize.value - i;
+        end = left < count ? int(left) : count;
+        if (!made.moved(block)) continue;
+        StepState of_block[kFour];
+        BNB_UNROLL
+        for (int j = 0; j < kFour; ++j) of_block[j] = j >= begin && j < end ? states[j] : StepState();
+        const StateEncoder<kOptimizer> encode(searches, made.of(block));
+        store_codes<kOptimizer>(tensor, i, begin, end, encode(of_block));
       }
     }
   }
@@ -423,13 +448,13 @@ BNB_KERNEL void BNB_THREADS(kStepThreads) publish_absmax(StepBatch batch, Diviso
   for (int64_t piece = grid_index(); piece < batch.first_piece[batch.count]; piece += grid_count()) {
     t = tensor_of(batch, piece, t);
     const StepTensor &tensor = batch.tensors[t];
-    const NewAbsmax<kOptimizer> made(words, tensor, blocksize);
+    const NewAbsmax<kOptimizer> made(words, tensor);
     const int64_t start = (piece - batch.first_piece[t]) * kStepPiece;
     int64_t block = blocksize.of(start);
     if (block * blocksize.value < start) ++block;  // it begins in an earlier piece
     block += thread_index();
-    for (; block < made.blocks() && block * blocksize.value - start < kStepPiece; block += thread_count()) {
-      if (made.moved(block)) store_absmax<kOptimizer>(tensor, block, made.blocks(), made.of(block));
+    for (; block < tensor.blocks && block * blocksize.value - start < kStepPiece; block += thread_count()) {
+      if (made.moved(block)) store_absmax<kOptimizer>(tensor, block, made.of(block));
     }
   }
 }
@@ -447,7 +472,7 @@ bnb_status update_blocks_of_any_size(int64_t blocksize, StepBatch batch, const Q
   int64_t words = 0;
   for (int t = 0; t < batch.count; ++t) {
     batch.tensors[t].first_word = words;
-    words += block_count(batch.tensors[t].n, blocksize) * NewAbsmax<kOptimizer>::kWords;
+    words += batch.tensors[t].blocks * NewAbsmax<kOptimizer>::kWords;
   }
   const Workspace workspace(queue, size_t(words) * sizeof(uint32_t));
   if (workspace.status() != BNB_OK) return workspace.status();
