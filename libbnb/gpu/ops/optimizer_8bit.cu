@@ -377,20 +377,21 @@ BNB_KERNEL void BNB_THREADS(kStepThreads) measure_states(StepBatch batch, Diviso
       widen_four(tensor.p_dtype, load_four(tensor.p_dtype, tensor.p, i, count), p);
       all.template read<kOptimizer>(tensor, i, count, states);
       const uint32_t moved = step(g, p, states, directions, &found_nonfinite);
-      int64_t block = one_block ? start_block : blocksize.of(i), end = (block + 1) * blocksize.value;
-      BNB_UNROLL
-      for (int j = 0; j < kFour; ++j) {
-        if (j >= count) break;
-        if (i + j == end) {
-          made.raise(block++, largest);
-          end += blocksize.value;
+      for (int begin = 0, end = count; begin < count; begin = end, end = count) {  // the elements of one block
+        int64_t block = start_block;
+        if (!one_block) {
+          block = blocksize.of(i + begin);
+          const int64_t left = (block + 1) * blocksize.value - i;
+          if (left < count) end = int(left);
+        }
+        BNB_UNROLL
+        for (int j = 0; j < kFour; ++j) {
+          if (j >= begin && j < end) largest.template add<kOptimizer>(states[j], moved >> j & 1);
+        }
+        if (!one_block) {
+          made.raise(block, largest);
           largest = Largest();
         }
-        largest.template add<kOptimizer>(states[j], moved >> j & 1);
-      }
-      if (!one_block) {
-        made.raise(block, largest);
-        largest = Largest();
       }
     }
     if (!one_block) continue;
