@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from libbnb import functional
 from libbnb._build import VERSION as __version__
+from libbnb._devices import has_native_kernels, is_available
 from libbnb._errors import DeviceError, Error, InternalError, InvalidArgument, LoadError, OutOfMemory, Unsupported
 from libbnb._native import get_num_threads, info, set_isa, set_num_threads
 from libbnb.functional import *  # noqa: F403  (its __all__ is the list)
@@ -22,7 +23,9 @@ __all__ = [
     "__version__",
     "functional",
     "get_num_threads",
+    "has_native_kernels",
     "info",
+    "is_available",
     "set_isa",
     "set_num_threads",
 ]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The names in docs/migration.md exist, ours, those of bitsandbytes and those of C; none of bitsandbytes is missing."""
+"""The names in docs/migration.md exist, ours, those of bitsandbytes and those of C; none of bitsandbytes and
+mps-bitsandbytes is missing."""
 
 from __future__ import annotations
 
@@ -14,12 +15,24 @@ from libbnb._native import lib
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "migration.md").read_text(encoding="utf-8")
+# What `__all__` of mps_bitsandbytes 0.7.0 lists. It installs on Macs only.
+OF_MPS_BITSANDBYTES = """
+is_available has_native_kernels QuantState quantize_4bit dequantize_4bit matmul_4bit quantize_nf4 dequantize_nf4
+matmul_nf4 NF4_CODEBOOK create_normal_map quantize_fp4 dequantize_fp4 matmul_fp4 FP4_CODEBOOK create_fp4_map
+quantize_blockwise dequantize_blockwise quantize_fp8_e4m3 dequantize_fp8_e4m3 matmul_fp8_e4m3 quantize_rowwise
+dequantize_rowwise matmul_int8 quantize_colrow dequantize_colrow matmul_colrow double_quant dequant_absmax spmm_coo
+spmm_coo_int8 sparse_coo_from_dense quantize_sparse_coo Linear4bit Linear8bit LinearFP8 Embedding4bit Embedding8bit
+EmbeddingNF4 EmbeddingFP4 OutlierAwareLinear SwitchBackLinear SwitchBackLinearCallback Adam8bit AdamW8bit Lion8bit
+SGD8bit PagedAdam PagedAdamW PagedLion quantize_state dequantize_state BitsAndBytesConfig quantize_model
+replace_linear_with_4bit replace_linear_with_8bit get_memory_footprint
+""".split()
+
 NAME = re.compile(r"`([A-Za-z_](?:[\w.]*\w)?)(?=[`( ])")  # a dotted name, alone or with arguments behind it
 
 
 def rows(section: str) -> list[list[str]]:
     """Cells of the table of a section, its heading left out."""
-    text = PAGE.partition(f"## From {section}\n")[2].partition("\n## ")[0]
+    text = re.split(r"\n###? ", PAGE.partition(f"## From {section}\n")[2])[0]
     found = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
     assert len(found) > 5, section
     return found[2:]
@@ -70,6 +83,20 @@ def test_names_of_bitsandbytes() -> None:
             if not name.startswith("_") and str(getattr(value, "__module__", "")).startswith(module.__name__)
         }
         assert len(own) > 10 and own <= listed, own - listed
+
+
+def test_names_of_mps_bitsandbytes() -> None:
+    """Each in one row, each row with a name of ours."""
+    listed = [name for row in rows("mps-bitsandbytes") for name in names(row[0])]
+    assert sorted(listed) == sorted(OF_MPS_BITSANDBYTES)
+    assert all(any(name.startswith("bnb.") for name in names(row[1])) for row in rows("mps-bitsandbytes"))
+
+
+def test_recorded_names_of_mps_bitsandbytes() -> None:
+    theirs = pytest.importorskip("mps_bitsandbytes", exc_type=ImportError)
+    if theirs.__version__ != "0.7.0":
+        pytest.skip(f"mps_bitsandbytes is {theirs.__version__}, the names are those of 0.7.0")
+    assert set(theirs.__all__) - {"__version__"} == set(OF_MPS_BITSANDBYTES)
 
 
 @pytest.mark.torch

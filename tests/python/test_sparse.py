@@ -193,3 +193,37 @@ def test_what_is_refused() -> None:
     memory = np.ones((40, 20), np.float32)
     with pytest.raises(libbnb.InvalidArgument, match="out overlaps B"):
         libbnb.spmm_coo(A, memory[:12], memory[5:14])
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
+def test_from_dense(kind: Kind, threshold: float) -> None:
+    for dtype in kind.dtypes:
+        full = np.random.default_rng(3).standard_normal((9, 12)).astype(dtype)
+        full[full < -1.5], full[2] = 0, 0
+        full[0, :2] = [1, -1]
+        A = COO.from_dense(kind.make(full), threshold)
+        expected = np.nonzero((full != 0) & (np.abs(full) >= threshold))
+        assert kind.is_mine(A.values) and (A.rows, A.cols, A.nnz) == (9, 12, len(expected[0]))
+        assert [kind.host(indices).dtype for indices in (A.rowidx, A.colidx)] == [np.int32, np.int32]
+        np.testing.assert_array_equal([kind.host(A.rowidx), kind.host(A.colidx)], expected)
+        np.testing.assert_array_equal(kind.host(A.values), full[expected])
+        b = np.ones((12, 3), dtype)
+        assert_product(kind.host(libbnb.spmm_coo(A, kind.make(b))), COO(9, 12, A.nnz, *expected, full[expected]), b)
+
+
+def test_from_dense_of_int8() -> None:
+    A = COO.from_dense(np.array([[-128, 5], [6, 0]], np.int8), 6)
+    np.testing.assert_array_equal(A.values, np.array([-128, 6], np.int8))
+
+
+def test_from_dense_of_what_is_no_matrix() -> None:
+    for array, threshold, message in (
+        (np.ones(3), 0, "2 dimensions"),
+        (np.ones((1, 1, 1)), 0, "2 dimensions"),
+        (np.ones((2, 2)), -1, "threshold is -1"),
+        (np.ones((2, 2)), float("nan"), "threshold is nan"),
+    ):
+        with pytest.raises(libbnb.InvalidArgument, match=message):
+            COO.from_dense(array, threshold)
+    with pytest.raises(TypeError, match="A is a list"):
+        COO.from_dense([[1.0]])

@@ -49,6 +49,53 @@ class COOSparseTensor:
             if shape is not None and prod(shape) != self.nnz:
                 raise InvalidArgument(f"{name} has shape {shape_text(shape)}, must have nnz = {self.nnz} elements")
 
+    @classmethod
+    def from_dense(cls, A: Array, threshold: float = 0.0) -> COOSparseTensor:
+        """The elements of a matrix that are not 0, or of a magnitude of `threshold` or more, row by row.
+
+        Parameters
+        ----------
+        A
+            A float dtype or int8, shape (rows, cols).
+        threshold
+            0 or more. 0 keeps all elements but zeros.
+
+        Returns
+        -------
+        COOSparseTensor
+            With arrays of the kind and on the device of A. (How many there are is known once the device is done.)
+
+        Raises
+        ------
+        InvalidArgument
+            A is no matrix, or `threshold` is negative.
+        TypeError
+            A is no array.
+        """
+        kind = kind_of(A, "A")
+        dense = kind.accept(A, "A")
+        if len(dense.shape) != 2:
+            raise InvalidArgument(f"A has shape {shape_text(dense.shape)}, must have 2 dimensions")
+        if not threshold >= 0:
+            raise InvalidArgument(f"threshold is {threshold}, must be 0 or more")
+        rows, cols = dense.shape
+        try:
+            rowidx, colidx, values = _large_elements(dense, threshold)
+        except TypeError:  # MLX has no array API namespace
+            rowidx, colidx, values = (
+                kind.from_numpy(x, dense) for x in _large_elements(kind.to_numpy(dense), threshold)
+            )
+        return cls(rows, cols, values.shape[0], rowidx, colidx, values)
+
+
+def _large_elements(A: Array, threshold: float) -> tuple[Array, Array, Array]:
+    """int32 rows and columns, and values, of the elements that `COOSparseTensor.from_dense` keeps."""
+    import array_api_compat
+
+    xp: Any = array_api_compat.array_namespace(A)
+    rowidx, colidx = xp.nonzero(A != 0 if threshold == 0 else (A >= threshold) | (A <= -threshold))
+    return xp.astype(rowidx, xp.int32), xp.astype(colidx, xp.int32), A[rowidx, colidx]
+
 
 def coo_zeros(rows: int, cols: int, nnz: int, device: Any = None, dtype: Any = "float16") -> COOSparseTensor:
     """A `COOSparseTensor` with room for `nnz` values, all of them 0 at [0, 0].

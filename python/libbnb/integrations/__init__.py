@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""libbnb in other people's libraries. Each module needs the library it is named after."""
+"""libbnb in other people's libraries. Each module needs the library it is named after, but for mps_bitsandbytes."""
 
 from __future__ import annotations
 
