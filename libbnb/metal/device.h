@@ -41,7 +41,7 @@ struct Source {
 bnb_status new_library(int32_t device, const Source &source, void **library);
 bnb_status new_pipeline(int32_t device, void *library, const char *function, void **pipeline);
 
-// MTLCommandBuffer on the queue that `stream` is (NULL: the device's own) and its encoders. Work is done in the order of these calls, and
+// MTLCommandBuffer on the queue that `stream` is (NULL: the device's own), with one encoder. Work is done in the order of these calls, and
 // after what was committed to the same queue before. Destroying it without commit() drops the work.
 class CommandBuffer {
  public:
@@ -49,17 +49,16 @@ class CommandBuffer {
   ~CommandBuffer();
   CommandBuffer(const CommandBuffer &) = delete;
   CommandBuffer &operator=(const CommandBuffer &) = delete;
-  bnb_status status() const { return status_; }
+  bnb_status status() const { return status_; }  // a launch that cannot be shows here, too
 
   void set_pipeline(void *pipeline);
   void set_bytes(const void *bytes, size_t size, int index);
   void set_buffer(void *buffer, uint64_t offset, int index);
   void set_threadgroup_memory(size_t bytes, int index);
   void dispatch(uint32_t groups, int threads);  // of one dimension
-  void copy(void *from, uint64_t from_offset, void *to, uint64_t to_offset, uint64_t bytes);
 
   void commit();
-  bnb_status wait();  // until it is done; what went wrong in it
+  bnb_status wait();  // until it is done; what went wrong in it, or in work before it that nobody waited for
 
  private:
   void *state_ = nullptr;

@@ -48,6 +48,7 @@ void Commands::set(int index, const Place &place) {
 }
 
 bnb_status Commands::commit() {
+  if (status_ == BNB_OK) status_ = buffer_.status();
   if (status_ == BNB_OK) buffer_.commit();
   return status_;
 }

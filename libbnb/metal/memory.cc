@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "core/status.h"
-#include "metal/device.h"
+#include "metal/pipelines.h"
 
 namespace bnb::metal {
 namespace {
@@ -49,11 +49,27 @@ bnb_status check_length(DLDevice device, void *buffer, size_t bytes) {
   return fail(BNB_ERROR_INVALID_ARGUMENT, "bnb_copy: %zu bytes, but the buffer has %llu", bytes, (unsigned long long)most);
 }
 
-// Runs a copy on the device, and waits for it.
+// A copy on the device. Metal's own copies only whole words.
+bnb_status add_copy(CommandBuffer &commands, int32_t device, void *from, void *to, size_t bytes) {
+  constexpr int64_t kThreads = 256, kVector = 16;  // as in the kernel
+  void *pipeline = nullptr;
+  if (commands.status() != BNB_OK) return commands.status();
+  const bnb_status status = find_pipeline(device, "blocks", "copy_bytes", &pipeline);
+  if (status != BNB_OK) return status;
+  const int64_t count = int64_t(bytes), units = count / (kThreads * kVector) + 1, most = traits_of(device).groups;
+  commands.set_pipeline(pipeline);
+  commands.set_bytes(&count, sizeof count, 0);
+  commands.set_buffer(from, 0, 1);
+  commands.set_buffer(to, 0, 2);
+  commands.dispatch(uint32_t(units < most ? units : most), int(kThreads));
+  return commands.status();
+}
+
+// The same, done on return.
 bnb_status copy_now(DLDevice device, void *stream, void *from, void *to, size_t bytes) {
   CommandBuffer commands(device.device_id, stream);
-  if (commands.status() != BNB_OK) return commands.status();
-  commands.copy(from, 0, to, 0, bytes);
+  const bnb_status status = add_copy(commands, device.device_id, from, to, bytes);
+  if (status != BNB_OK) return status;
   commands.commit();
   return commands.wait();
 }
@@ -117,10 +133,9 @@ bnb_status copy(DLDevice to, void *destination, DLDevice from, const void *sourc
     return fail(BNB_ERROR_UNSUPPORTED, "bnb_copy: from one Metal device to another: copy to host memory and from there");
   }
   CommandBuffer commands(to.device_id, stream);
-  if (commands.status() != BNB_OK) return commands.status();
-  commands.copy(origin, 0, destination, 0, bytes);
-  commands.commit();
-  return BNB_OK;
+  status = add_copy(commands, to.device_id, origin, destination, bytes);
+  if (status == BNB_OK) commands.commit();
+  return status;
 }
 
 // A queue does its work in order: an empty command buffer is done when all before it is.

@@ -47,6 +47,7 @@ ROOMS: dict[str, list[str]] = {
     "tests/golden": [*PUBLIC, "formats/", "conformance/", "unit/check.h"],
     "tests/unit": [*FOUNDATION, "reference/", "cpu/", "api/", "conformance/"],
     "tests/simt": [*FOUNDATION, "gpu/", "simt/"],
+    "tests/metal/declarations": [],
     "tests/metal": [*FOUNDATION, "metal/", "simt/", "msl/"],
     "tests/fuzz": [*PUBLIC, "conformance/", "unit/check.h"],
 }

@@ -37,7 +37,7 @@ struct Buffer {
   char *memory = nullptr;
   size_t bytes = 0;
   Storage storage = Storage::kShared;
-  bool wraps = false;  // memory of the host
+  char *wrapped = nullptr;  // memory of the host, of which `memory` is a copy while kernels run: they are watched in memory of the device
 };
 
 std::recursive_mutex &lock() {
@@ -49,7 +49,7 @@ using Guard = std::lock_guard<std::recursive_mutex>;
 void release(Buffer *buffer) {
   const Guard guard(lock());
   if (--buffer->references) return;
-  if (!buffer->wraps) simtFree(buffer->memory);
+  simtFree(buffer->memory);
   buffer->magic = 0;
   delete buffer;
 }
@@ -58,7 +58,7 @@ struct Pipeline {
   metal_host::Body body;
 };
 
-// Work that waits: a launch, or a copy.
+// A launch that waits.
 struct Work {
   metal_host::Body body = nullptr;
   std::vector<char> bytes[kMaxBuffers];
@@ -67,7 +67,6 @@ struct Work {
   size_t threadgroup_bytes = 0;
   uint32_t groups = 0;
   int threads = 0;
-  uint64_t copied = 0;  // from buffer 0 to buffer 1
 };
 
 struct State {
@@ -112,8 +111,19 @@ const char *launch(const Work &work, int32_t device) {
   }
   metal_host::bindings = &bindings;
   const simt::DeviceMemoryOpen open;
-  const metal_host::Flushing flushing(device == 0);
-  return simt::run({int64_t(work.groups), work.threads, work.threadgroup_bytes}, [&] { work.body(); });
+  for (const Buffer *buffer : work.buffers) {
+    if (buffer && buffer->wrapped) std::memcpy(buffer->memory, buffer->wrapped, buffer->bytes);
+  }
+  const char *problem;
+  {
+    const metal_host::Flushing flushing(device == 0);
+    problem = simt::run({int64_t(work.groups), work.threads, work.threadgroup_bytes}, [&] { work.body(); });
+  }
+  for (const Buffer *buffer : work.buffers) {
+    if (!buffer || !buffer->wrapped || std::memcmp(buffer->wrapped, buffer->memory, buffer->bytes) == 0) continue;  // it may be read-only
+    std::memcpy(buffer->wrapped, buffer->memory, buffer->bytes);
+  }
+  return problem;
 }
 
 bnb_status run_pending(int32_t device) {
@@ -123,13 +133,8 @@ bnb_status run_pending(int32_t device) {
   while (!queue.empty()) {
     Work work = std::move(queue.front());
     queue.pop_front();
-    if (work.body) {
-      const char *problem = status == BNB_OK ? launch(work, device) : "";
-      if (*problem) status = fail(BNB_ERROR_DEVICE, "%s", problem);
-    } else if (work.copied) {
-      const simt::DeviceMemoryOpen open;
-      std::memmove(work.buffers[1]->memory + work.offsets[1], work.buffers[0]->memory + work.offsets[0], work.copied);
-    }
+    const char *problem = status == BNB_OK ? launch(work, device) : "";
+    if (*problem) status = fail(BNB_ERROR_DEVICE, "%s", problem);
     drop(&work);
   }
   return status;
@@ -159,13 +164,9 @@ bnb_status wrap_host_memory(int32_t device, void *pages, size_t bytes, void **bu
   if (reinterpret_cast<uintptr_t>(pages) % page_bytes() || bytes % page_bytes()) {
     return fail(BNB_ERROR_DEVICE, "newBufferWithBytesNoCopy: not whole pages");
   }
-  auto *made = new Buffer;
-  made->device = device;
-  made->memory = static_cast<char *>(pages);
-  made->bytes = bytes;
-  made->wraps = true;
-  *buffer = made;
-  return BNB_OK;
+  const bnb_status status = new_buffer(device, bytes, Storage::kShared, buffer);
+  if (status == BNB_OK) static_cast<Buffer *>(*buffer)->wrapped = static_cast<char *>(pages);
+  return status;
 }
 
 void release_buffer(void *buffer) { release(static_cast<Buffer *>(buffer)); }
@@ -180,7 +181,7 @@ bnb_status buffer_bytes(int32_t device, void *buffer, uint64_t *bytes) {
 
 void *host_address(void *buffer) {
   const auto *known = static_cast<const Buffer *>(buffer);
-  return known->storage == Storage::kShared ? known->memory : nullptr;
+  return known->wrapped ? known->wrapped : known->storage == Storage::kShared ? known->memory : nullptr;
 }
 
 bnb_status new_library(int32_t, const Source &source, void **library) {
@@ -237,17 +238,6 @@ void CommandBuffer::dispatch(uint32_t groups, int threads) {
   const Guard guard(lock());
   retain(&state.next);
   state.work.push_back(state.next);
-}
-void CommandBuffer::copy(void *from, uint64_t from_offset, void *to, uint64_t to_offset, uint64_t bytes) {
-  Work work;
-  work.buffers[0] = static_cast<Buffer *>(from);
-  work.buffers[1] = static_cast<Buffer *>(to);
-  work.offsets[0] = from_offset;
-  work.offsets[1] = to_offset;
-  work.copied = bytes;
-  const Guard guard(lock());
-  retain(&work);
-  static_cast<State *>(state_)->work.push_back(std::move(work));
 }
 
 void CommandBuffer::commit() {
