@@ -9,16 +9,14 @@
 
 namespace arithmetic {
 
-using namespace bnb::kernels;
-
 static uint result(Operation32 operation, uint a, uint b) {
   const float x = float_from_bits(a), y = float_from_bits(b);
   switch (operation) {
-    case kMultiply: return bits_from_float(multiply(x, y));
-    case kDivide: return bits_from_float(divide(x, y));
-    case kAdd: return bits_from_float(add(x, y));
-    case kSubtract: return bits_from_float(subtract(x, y));
-    case kSquareRoot: return bits_from_float(square_root(x));
+    case kMultiply: return bits_from_float(ieee::multiply(x, y));
+    case kDivide: return bits_from_float(ieee::divide(x, y));
+    case kAdd: return bits_from_float(ieee::add(x, y));
+    case kSubtract: return bits_from_float(ieee::subtract(x, y));
+    case kSquareRoot: return bits_from_float(ieee::square_root(x));
     case kWidenHalf: return bits_from_float(F16::widen(a & 0xFFFFu));
     case kNarrowHalf: return F16::narrow(x);
     case kOrder: return uint(order_of(x));

@@ -90,7 +90,10 @@ def instances(macro: str, name: str, text: str) -> list[tuple[str, str]]:
 
 def translate(line: str, file: str, language: str) -> str:
     if match := INSTANCES.match(line):
-        return " ".join(registered(file, language, *instance) for instance in instances(*match.groups()))
+        return " ".join(
+            f"MSL_INSTANCE({instance}) " + registered(file, language, name, instance)
+            for name, instance in instances(*match.groups())
+        )
     if "[[host_name" in line and not line.startswith("#define"):
         raise SystemExit(f"{file}: an instance of a kernel that is not one of BNB_KERNEL: {line.strip()}")
     line = SHARED.sub(r"\1static threadgroup ", line)

@@ -2,8 +2,6 @@
 // What the quantizers of blocks of any size share: zeros, and the largest magnitude of each block. And copies.
 #include "metal/kernels/quantize_blocks.h"
 
-using namespace bnb::kernels;
-
 kernel void clear_words(constant long &count [[buffer(0)]], device uint *words [[buffer(1)]],
                          uint index [[thread_position_in_threadgroup]], uint group [[threadgroup_position_in_grid]],
                          uint groups [[threadgroups_per_grid]]) {

@@ -3,8 +3,6 @@
 #include "metal/kernels/dequantize_blocks.h"
 #include "metal/kernels/quantize_blocks.h"
 
-using namespace bnb::kernels;
-
 enum : uint { kCodes = 256 };
 
 struct NearestCode {
@@ -13,8 +11,8 @@ struct NearestCode {
   static inline void fill(threadgroup int *shared, device const uchar *code, uint index) {
     for (uint i = index; i < kCodes; i += kQuantizeThreads) {
       if (i + 1 < kCodes) {
-        const float sum = add(load_f32(code, false, i), load_f32(code, false, i + 1));
-        shared[i] = order_of(multiply(sum, 0.5f));
+        const float sum = ieee::add(load_f32(code, false, i), load_f32(code, false, i + 1));
+        shared[i] = order_of(ieee::multiply(sum, 0.5f));
       } else {
         shared[i] = 0x7F800000;
       }

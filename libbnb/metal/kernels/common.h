@@ -41,6 +41,11 @@ inline uint magnitude_bits(float x) {
   return bits > kInfinityBits ? uint(kNanBits) : bits;
 }
 
+inline int leading_zeros(ulong x) {
+  const uint high = uint(x >> 32);
+  return high != 0 ? int(clz(high)) : 32 + int(clz(uint(x)));
+}
+
 // An integer that is ordered as numbers are; below all others for NaN. A GPU that takes subnormal numbers for zero compares these right.
 inline int order_of(float x) {
   const uint bits = bits_from_float(x), magnitude = bits & ~uint(kSignBit);
@@ -50,5 +55,9 @@ inline int order_of(float x) {
 
 }  // namespace kernels
 }  // namespace bnb
+
+// Kernels are in no namespace, so that their names are what the host asks for.
+using namespace bnb;
+using namespace bnb::kernels;
 
 #endif  // BNB_METAL_KERNELS_COMMON_H_

@@ -15,6 +15,9 @@ namespace kernels {
 
 enum : int { kDequantizeThreads = 256, kDequantizeTile = kItems * kDequantizeThreads };
 
+}  // namespace kernels
+}  // namespace bnb
+
 template <typename Decoder, typename Tag>
 kernel void dequantize_blocks(constant DequantizeArgs &args [[buffer(0)]], device const uchar *a [[buffer(1)]],
                               device const uchar *code [[buffer(2)]], device uchar *out [[buffer(3)]],
@@ -39,13 +42,10 @@ kernel void dequantize_blocks(constant DequantizeArgs &args [[buffer(0)]], devic
         scale = scale_at(args.scales, from, ++block);
         end += args.blocksize.value;
       }
-      x[j] = multiply(values[codes[j]], scale);
+      x[j] = ieee::multiply(values[codes[j]], scale);
     }
     store_floats<Tag>(out, args.aligned_out != 0, i, args.n - i, x);
   }
 }
-
-}  // namespace kernels
-}  // namespace bnb
 
 #endif  // BNB_METAL_KERNELS_DEQUANTIZE_BLOCKS_H_

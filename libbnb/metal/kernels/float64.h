@@ -25,7 +25,7 @@ struct Unpacked64 {
 inline Unpacked64 f64_unpack(Float64 magnitude) {
   Unpacked64 number = {magnitude & ((ulong(1) << 52) - 1), int(magnitude >> 52)};
   if (number.exponent == 0) {
-    const int shift = int(clz(number.fraction)) - 11;
+    const int shift = leading_zeros(number.fraction) - 11;
     number.fraction <<= uint(shift);
     number.exponent = 1 - shift;
   } else {
@@ -47,7 +47,7 @@ inline Float64 f64_pack(Float64 sign, int exponent, ulong wide) {
 // The same for any `wide` but 0.
 inline Float64 f64_pack_any(Float64 sign, int exponent, ulong wide) {
   if ((wide >> 63) != 0) return f64_pack(sign, exponent + 1, (wide >> 1) | (wide & 1));
-  const int shift = int(clz(wide)) - 1;
+  const int shift = leading_zeros(wide) - 1;
   return f64_pack(sign, exponent - shift, wide << uint(shift));
 }
 

@@ -6,9 +6,6 @@
 #include "metal/kernels/nibbles.h"
 #include "metal/kernels/quantize_blocks.h"
 
-using namespace bnb;
-using namespace bnb::kernels;
-
 struct Nf4 {
   enum : int { kShared = 16, kValues = 16 };  // thresholds as order_of() has them
   enum : uchar { kZero = formats::nf4::kZeroCode };

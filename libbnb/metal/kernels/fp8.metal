@@ -4,15 +4,12 @@
 #include "metal/kernels/dequantize_blocks.h"
 #include "metal/kernels/quantize_blocks.h"
 
-using namespace bnb;
-using namespace bnb::kernels;
-
 template <typename Format>
 struct Fp8 {
   enum : int { kShared = 1, kValues = 256 };
 
   static inline void fill(threadgroup int *, device const uchar *, uint) {}
-  static inline float scale_of(float absmax) { return divide(absmax, Format::max_finite()); }
+  static inline float scale_of(float absmax) { return ieee::divide(absmax, Format::max_finite()); }
   static inline float infinite() { return Format::max_finite(); }
   static inline void write(threadgroup const int *, device uchar *out, bool aligned, long i, long count, thread const float *unit) {
     uchar codes[kItems];

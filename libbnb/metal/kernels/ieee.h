@@ -8,6 +8,7 @@
 
 namespace bnb {
 namespace kernels {
+namespace ieee {
 
 // A finite number above zero: fraction * 2^(exponent - 150), the fraction's highest bit being bit 23.
 struct Unpacked {
@@ -76,7 +77,7 @@ __attribute__((noinline)) inline float add_slowly(float a, float b, float sum) {
   const uint sign = total < 0 ? uint(kSignBit) : 0u;
   const ulong magnitude = total < 0 ? ulong(-total) : ulong(total);
   if (magnitude < (ulong(1) << 24)) return float_from_bits(sign | uint(magnitude));
-  const int shift = int(clz(magnitude)) - 1;
+  const int shift = leading_zeros(magnitude) - 1;
   return pack(sign, 63 - 23 - shift, magnitude << uint(shift));
 }
 
@@ -106,6 +107,7 @@ inline float square_root(float x) {
   return bits_from_float(x) - 0x00800000u < 0x7F000000u ? precise::sqrt(x) : square_root_slowly(x);
 }
 
+}  // namespace ieee
 }  // namespace kernels
 }  // namespace bnb
 

@@ -4,8 +4,6 @@
 #include "metal/kernels/float64.h"
 #include "metal/kernels/scales.h"
 
-using namespace bnb::kernels;
-
 enum : int { kThreads = 256, kPiece = 1024, kPieceLanes = 16, kPiecesAtOnce = kThreads / kPieceLanes };
 
 // sums[p] = the sum of elements [1024 p, 1024 p + 1024): element i goes to lane i % 16, then lanes are added in order.
@@ -14,7 +12,7 @@ kernel void sum_pieces(constant NestedSumArgs &args [[buffer(0)]], device const 
                        uint groups [[threadgroups_per_grid]]) {
   threadgroup ulong lanes[kThreads];
   for (long first = long(group) * kPiecesAtOnce; first < args.pieces; first += long(groups) * kPiecesAtOnce) {
-    const long piece = first + index / kPieceLanes, end = min((piece + 1) * kPiece, long(args.n));
+    const long piece = first + index / kPieceLanes, end = (piece + 1) * kPiece < args.n ? (piece + 1) * kPiece : args.n;
     Float64 sum = 0;
     for (long i = piece * kPiece + index % kPieceLanes; i < end; i += kPieceLanes) {
       sum = f64_add(sum, f64_from_float(load_f32(a, args.aligned != 0, i)));

@@ -28,12 +28,12 @@ struct Normaliser {
   inline float unit(float x, float largest) const {
     if (zero) return 0.0f;
     if (infinite) return magnitude_bits(x) == kInfinityBits ? copysign(largest, x) : 0.0f;
-    return divides ? divide(x, absmax) : multiply(x, reciprocal);
+    return divides ? ieee::divide(x, absmax) : ieee::multiply(x, reciprocal);
   }
 };
 inline Normaliser normaliser(float absmax) {
   const uint bits = bits_from_float(absmax);
-  Normaliser made = {absmax, divide(1.0f, absmax), bits == 0, bits == kInfinityBits, false};
+  Normaliser made = {absmax, ieee::divide(1.0f, absmax), bits == 0, bits == kInfinityBits, false};
   made.divides = bits_from_float(made.reciprocal) == kInfinityBits;
   return made;
 }
@@ -42,7 +42,7 @@ template <typename Tag>
 inline void load_elements(constant QuantizeArgs &args, device const uchar *a, float subtracted, long i, thread float *x) {
   load_floats<Tag>(a, args.aligned_in != 0, i, args.n - i, x);
   if (args.subtracts == 0) return;
-  for (int j = 0; j < kItems; ++j) x[j] = i + j < args.n ? subtract(x[j], subtracted) : 0.0f;
+  for (int j = 0; j < kItems; ++j) x[j] = i + j < args.n ? ieee::subtract(x[j], subtracted) : 0.0f;
 }
 
 inline uint largest_of(thread const float *x) {
@@ -62,6 +62,9 @@ inline uint largest_among(uint largest, int threads, threadgroup uint *maxima, u
   threadgroup_barrier(mem_flags::mem_threadgroup);  // before the next tile writes them
   return largest;
 }
+
+}  // namespace kernels
+}  // namespace bnb
 
 // Blocks of kItems times a power of two, at most a tile: each element is read once.
 template <typename Encoder, typename Tag>
@@ -99,7 +102,7 @@ kernel void measure_absmax(constant QuantizeArgs &args [[buffer(0)]], device con
   const float off = args.subtracts != 0 ? load_f32(subtracted, false, 0) : 0.0f;
   for (long tile = group; tile * kTile < args.n; tile += groups) {
     const long i = tile * kTile + long(index) * kItems;
-    const long last = min((tile + 1) * kTile, long(args.n)) - 1;
+    const long last = ((tile + 1) * kTile < args.n ? (tile + 1) * kTile : args.n) - 1;
     float x[kItems];
     load_elements<Tag>(args, a, off, i, x);
     const long first_block = quotient(tile * kTile, args.blocksize);
@@ -155,8 +158,5 @@ kernel void encode_any(constant QuantizeArgs &args [[buffer(0)]], device const u
     Encoder::write(shared, out, args.aligned_out != 0, i, args.n - i, x);
   }
 }
-
-}  // namespace kernels
-}  // namespace bnb
 
 #endif  // BNB_METAL_KERNELS_QUANTIZE_BLOCKS_H_

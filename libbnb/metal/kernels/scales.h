@@ -27,10 +27,10 @@ inline float scale_at(constant ScaleArgs &args, Scales from, long block) {
   if (args.kind == kScaleE8M0) return formats::e8m0::decode(code);
   if (args.kind == kScaleE4M3FN) {
     const float scale = formats::fp8::decode<formats::fp8::E4M3FN>(code);
-    return multiply(scale, args.has_tensor_scale != 0 ? load_f32(from.single, false, 0) : 1.0f);
+    return ieee::multiply(scale, args.has_tensor_scale != 0 ? load_f32(from.single, false, 0) : 1.0f);
   }
   const float absmax = load_f32(from.nested_absmax, aligned, quotient(block, args.nested_blocksize));
-  return add(multiply(load_f32(from.nested_code, aligned, long(code)), absmax), load_f32(from.single, false, 0));
+  return ieee::add(ieee::multiply(load_f32(from.nested_code, aligned, long(code)), absmax), load_f32(from.single, false, 0));
 }
 
 }  // namespace kernels

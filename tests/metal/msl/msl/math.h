@@ -39,8 +39,6 @@ MSL_INTEGER(short)
 MSL_INTEGER(ushort)
 MSL_INTEGER(int)
 MSL_INTEGER(uint)
-MSL_INTEGER(long)
-MSL_INTEGER(ulong)
 #undef MSL_INTEGER
 inline float min(float a, float b) { return isnan(a) ? b : isnan(b) ? a : a < b ? a : b; }
 inline float max(float a, float b) { return isnan(a) ? b : isnan(b) ? a : a > b ? a : b; }
@@ -50,7 +48,6 @@ inline float fmax(float a, float b) { return max(a, b); }
 inline int abs(int x) { return x < 0 ? -x : x; }
 
 inline uint clz(uint x) { return x ? uint(__builtin_clz(x)) : 32u; }
-inline ulong clz(ulong x) { return x ? ulong(__builtin_clzl(x)) : 64ul; }
 inline uint ctz(uint x) { return x ? uint(__builtin_ctz(x)) : 32u; }
 inline uint popcount(uint x) { return uint(__builtin_popcount(x)); }
 inline uint mulhi(uint a, uint b) { return uint((ulong(a) * b) >> 32); }

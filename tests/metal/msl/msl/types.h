@@ -33,7 +33,15 @@ static_assert(sizeof(long) == 8, "as wide as Metal's");
 #define constant MSL_CONSTANT
 #define threadgroup MSL_THREADGROUP
 #define thread
+
+// The instances of kernel templates. clang++ gets them as Apple's compiler does, but for their names.
+#if defined(MSL_CHECK)
+#define kernel
+#define MSL_INSTANCE(...) template decltype(__VA_ARGS__) __VA_ARGS__;
+#else
 #define kernel static
+#define MSL_INSTANCE(...)
+#endif
 
 // Of vectors: elements by their index, arithmetic element by element, and loads and stores as one. Swizzles and constructors are
 // spelled differently by g++ and clang++.
