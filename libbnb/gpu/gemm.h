@@ -26,6 +26,10 @@ inline bool whole_blocks(const GemmArgs &args, int64_t codes) {
   return args.k > 0 && args.k < Gemm::kMostColumns && args.k % args.blocksize == 0 && args.blocksize % codes == 0;
 }
 
+inline bool has_e4m3_codes(const GemmArgs &args) {
+  return args.quant_type == BNB_FP8_E4M3FN || args.quant_type == BNB_MXFP8_E4M3FN;
+}
+
 BNB_DEVICE float bias_of(const Gemm &args, int64_t column) {
   if (!args.bias) return 0.0f;
   switch (args.bias_dtype) {

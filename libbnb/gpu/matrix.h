@@ -6,7 +6,8 @@
 //     a[0], a[1], a[2], a[3]              a[row][k], [row][k + 1]: row g, g + 8, g, g + 8; k = 2 t, 2 t, 2 t + 8, 2 t + 8
 //     b[0], b[1]                          b[g][k], [g][k + 1]: k = 2 t, 2 t + 8
 //     sum[0], sum[1], sum[2], sum[3]      rows g, g, g + 8, g + 8 of a; rows 2 t, 2 t + 1, 2 t, 2 t + 1 of b
-//   wgmma_m64n64k16<Tag>(sum, a, b)     the same of four warps together, each with 16 rows of a as above. b describes 64 rows in
+//   wgmma_m64n64k16<Tag>(sum, a, b, add)   the same of four warps together, each with 16 rows of a as above; without `add` sums
+//     start at zero. b describes 64 rows in
 //                                       shared memory (wgmma_rows); sum[4 j ..] are those of its rows 8 j .. 8 j + 7
 //     wgmma_begin(), wgmma_commit()       before the first and after the last of a group that works in the background
 //     wgmma_wait<kBehind>()               until all groups but the last kBehind are done; wgmma_keep(sum) comes behind it
@@ -14,6 +15,7 @@
 //   mfma_16x16x16<Tag>(sum, a, b)       sum += a b^T of a wave of 64 lanes. With i = lane % 16 and q = lane / 16:
 //     a[0], a[1]; b[0], b[1]              a[i][4 q ..]; b[i][4 q ..]
 //     sum[0 .. 3]                         rows 4 q .. 4 q + 3 of a; row i of b
+//   multiply_pair<Tag>(x, y)            two 16-bit products; exact ones are all that anybody needs
 //   copy_async(shared, global, take)    16 bytes, both places aligned to them; without `take` zeros, and nothing is read
 //     commit_copies()                     ends a group of the thread's copies
 //     wait_for_copies<kBehind>()          until all groups but the last kBehind are there, for this thread: a barrier follows
@@ -71,6 +73,21 @@ BNB_DEVICE void mma_m16n8k16(float (&sum)[4], const uint32_t (&a)[4], const uint
 #endif
 }
 
+template <typename Tag>
+BNB_DEVICE uint32_t multiply_pair(uint32_t x, uint32_t y) {
+  uint32_t product = 0;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  if constexpr (Tag::kDType == DType::kF16) {
+    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(product) : "r"(x), "r"(y));
+  } else {  // plus -0: there is no plain product before sm_90
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(product) : "r"(x), "r"(y), "r"(0x80008000u));
+  }
+#else
+  (void)x, (void)y;
+#endif
+  return product;
+}
+
 BNB_DEVICE uint32_t shared_address(const void *p) { return uint32_t(__cvta_generic_to_shared(p)); }
 
 BNB_DEVICE void copy_async(void *shared, const void *global, bool take) {
@@ -102,14 +119,14 @@ BNB_DEVICE uint64_t wgmma_rows(const void *shared, uint32_t across, uint32_t dow
 #define BNB_SUMS8(c, i) \
   c(sum[i]), c(sum[i + 1]), c(sum[i + 2]), c(sum[i + 3]), c(sum[i + 4]), c(sum[i + 5]), c(sum[i + 6]), c(sum[i + 7])
 #define BNB_WGMMA(type)                                                                                                    \
-  asm volatile("{.reg .pred add; setp.ne.b32 add, 1, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type         \
+  asm volatile("{.reg .pred add; setp.ne.b32 add, %37, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type         \
                " {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27," \
                "%28,%29,%30,%31}, {%32,%33,%34,%35}, %36, add, 1, 1, 0;}"                                                 \
                : BNB_SUMS8("+f", 0), BNB_SUMS8("+f", 8), BNB_SUMS8("+f", 16), BNB_SUMS8("+f", 24)                         \
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(int(add)))
 
 template <typename Tag>
-BNB_DEVICE void wgmma_m64n64k16(float (&sum)[32], const uint32_t (&a)[4], uint64_t b) {
+BNB_DEVICE void wgmma_m64n64k16(float (&sum)[32], const uint32_t (&a)[4], uint64_t b, bool add) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   if constexpr (Tag::kDType == DType::kF16) {
     BNB_WGMMA("f16");
@@ -117,7 +134,7 @@ BNB_DEVICE void wgmma_m64n64k16(float (&sum)[32], const uint32_t (&a)[4], uint64
     BNB_WGMMA("bf16");
   }
 #else
-  (void)sum, (void)a, (void)b;
+  (void)sum, (void)a, (void)b, (void)add;
 #endif
 }
 BNB_DEVICE void wgmma_begin() {
@@ -153,6 +170,28 @@ BNB_DEVICE void wgmma_publish() {
 #elif defined(__HIPCC__)
 
 namespace bnb::gpu {
+
+template <typename Tag>
+BNB_DEVICE uint32_t multiply_pair(uint32_t x, uint32_t y) {
+  if constexpr (Tag::kDType == DType::kF16) {
+    using Two = __attribute__((ext_vector_type(2))) _Float16;
+    return __builtin_bit_cast(uint32_t, __builtin_bit_cast(Two, x) * __builtin_bit_cast(Two, y));
+  }
+  const float low = formats::float_from_bits(x << 16) * formats::float_from_bits(y << 16);
+  const float high = formats::float_from_bits(x & 0xFFFF0000u) * formats::float_from_bits(y & 0xFFFF0000u);
+  return formats::bits_from_float(low) >> 16 | (formats::bits_from_float(high) & 0xFFFF0000u);
+}
+
+// There is no copy in the background: it is done at once.
+BNB_DEVICE void copy_async(void *shared, const void *global, bool take) {
+  struct alignas(16) Bytes {
+    uint32_t at[4];
+  };
+  *static_cast<Bytes *>(shared) = take ? *static_cast<const Bytes *>(global) : Bytes{};
+}
+BNB_DEVICE void commit_copies() {}
+template <int kBehind>
+BNB_DEVICE void wait_for_copies() {}
 
 template <typename Tag>
 BNB_DEVICE void mfma_16x16x16(float (&sum)[4], const uint32_t (&a)[2], const uint32_t (&b)[2]) {

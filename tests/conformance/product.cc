@@ -192,11 +192,12 @@ Product make(const ProductCase &c, Random &random) {
   return p;
 }
 
-// What bnb.h says of the rounding of weights, for the instruction sets of docs/kernels.md that multiply in bf16.
+// What bnb.h says of the rounding of weights, for the instruction sets and devices of docs/kernels.md that multiply in such types.
 double weight_error(const Target &target, const ProductCase &c) {
+  const bool gpu = target.device.device_type != kDLCPU;
   const bool bf16_products = target.name == "cpu/avx512_bf16" || target.name == "cpu/avx512_amx";
-  if (!bf16_products || is(c.dtype, kF32) || format_of(c).mx) return 0.0;
-  return is(c.dtype, kF16) ? 0x1p-15 : 0x1p-8;
+  if (!(gpu || bf16_products) || is(c.dtype, kF32) || format_of(c).mx) return 0.0;
+  return is(c.dtype, kBF16) ? 0x1p-8 : gpu ? 0x1p-11 : 0x1p-15;
 }
 
 // "" or the first output that is further from the product in float64 than bnb.h allows.

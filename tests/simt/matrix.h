@@ -17,6 +17,12 @@ static inline float number_of(const uint32_t *registers, int i) {
   return Tag::widen(uint16_t(registers[i / 2] >> (i % 2 * 16)));
 }
 
+template <typename Tag>
+static inline uint32_t multiply_pair(uint32_t x, uint32_t y) {
+  return Tag::narrow(number_of<Tag>(&x, 0) * number_of<Tag>(&y, 0)) |
+         uint32_t(Tag::narrow(number_of<Tag>(&x, 1) * number_of<Tag>(&y, 1))) << 16;
+}
+
 struct MatrixLane {
   float *sum;
   const uint32_t *a, *b;
@@ -54,7 +60,8 @@ static inline uint64_t wgmma_rows(const void *shared, uint32_t across, uint32_t 
 }
 
 template <typename Tag>
-static void wgmma_m64n64k16(float (&sum)[32], const uint32_t (&a)[4], uint64_t b, SIMT_SITE) {
+static void wgmma_m64n64k16(float (&sum)[32], const uint32_t (&a)[4], uint64_t b, bool add, SIMT_SITE) {
+  for (int i = 0; i < 32 && !add; ++i) sum[i] = 0.0f;
   MatrixLane lane{sum, a, nullptr, b};
   simt::meet(site, &lane, [](void **records, int) {
     const uint64_t rows = static_cast<const MatrixLane *>(records[0])->rows;

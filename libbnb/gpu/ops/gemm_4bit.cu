@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Products with NF4, FP4, MXFP4 and NVFP4 weights.
 #include "gpu/gemm_few.h"
+#include "gpu/gemm_matrix.h"
 #include "gpu/gemm_plain.h"
 #include "gpu/ops.h"
 
@@ -8,7 +9,8 @@ namespace bnb::gpu {
 namespace {
 
 constexpr GemmMethod kMethods[] = {
-    {"few rows", few_rows, multiply_few_rows<Nibbles>},    // reads every code once
+    {"few rows, matrix", few_rows_matrix_4bit, multiply_few_rows_matrix_4bit},  // fewer instructions per weight
+    {"few rows", few_rows, multiply_few_rows<Nibbles>},  // reads every code once
     {"plain", any_shape, multiply_any_shape<Nibbles>},
 };
 
