@@ -113,7 +113,7 @@ BNB_KERNEL void BNB_THREADS(kQuantizeThreads) quantize_regular(BlockArgs args, t
   }
 }
 
-// Any blocks, first half: scale[b] = bits of absmax, over the zeros that were there.
+// Any blocks, first: scale[b] = bits of absmax, over the zeros that were there.
 template <typename Tag>
 BNB_KERNEL void BNB_THREADS(kQuantizeThreads) measure_absmax(BlockArgs args, Divisor blocksize) {
   uint32_t *maxima = static_cast<uint32_t *>(args.scale);
@@ -147,18 +147,19 @@ BNB_KERNEL void BNB_THREADS(kQuantizeThreads) measure_absmax(BlockArgs args, Div
   }
 }
 
-// Second half: scales in place of absmax.
+// Second: scales of absmax, which may lie in the same place.
 template <typename Encoder>
-BNB_KERNEL void BNB_THREADS(kQuantizeThreads) turn_into_scales(void *scale, int64_t blocks, typename Encoder::Args more) {
+BNB_KERNEL void BNB_THREADS(kQuantizeThreads)
+    turn_into_scales(const void *absmax, void *scale, int64_t blocks, typename Encoder::Args more) {
   BNB_SHARED typename Encoder::Shared shared;
   const Encoder encoder(more, shared);
   for (int64_t i = int64_t(grid_index()) * thread_count() + thread_index(); i < blocks;
        i += int64_t(grid_count()) * thread_count()) {
-    store<float>(scale, i, encoder.scale_of(load<float>(scale, i)));
+    store<float>(scale, i, encoder.scale_of(load<float>(absmax, i)));
   }
 }
 
-// Third half: codes.
+// Third: codes.
 template <typename Tag, typename Encoder>
 BNB_KERNEL void BNB_THREADS(kQuantizeThreads) encode_any(BlockArgs args, Divisor blocksize, typename Encoder::Args more) {
   BNB_SHARED typename Encoder::Shared shared;
@@ -187,30 +188,38 @@ inline bool is_regular(int64_t blocksize) {
   return blocksize >= kItems && blocksize <= kTile && (blocksize & (blocksize - 1)) == 0;
 }
 
-// kScales: the encoder's scale_of() is not absmax itself.
-template <typename Tag, typename Encoder, bool kScales>
-bnb_status quantize_blocks(const BlockArgs &args, const typename Encoder::Args &more, const Queue &queue) {
-  if (args.n == 0) return BNB_OK;
+inline Grid quantize_grid(const Queue &queue, int64_t n) {
   constexpr int kPerMultiprocessor = 4;
-  const Grid grid{blocks_for(queue, ceil_div(args.n, kTile), kPerMultiprocessor), kQuantizeThreads};
-  const bool aligned = reinterpret_cast<uintptr_t>(args.scale) % sizeof(float) == 0;  // atomics need that
-  if (is_regular(args.blocksize)) return launch(quantize_regular<Tag, Encoder>, grid, queue, args, more);
+  return {blocks_for(queue, ceil_div(n, kTile), kPerMultiprocessor), kQuantizeThreads};
+}
 
+// args.scale = what the encoder makes of the absmax of each block; n > 0.
+template <typename Tag, typename Encoder>
+bnb_status measure_scales(const BlockArgs &args, const typename Encoder::Args &more, const Queue &queue) {
   const int64_t blocks = block_count(args.n, args.blocksize);
-  const Workspace workspace(queue, aligned ? 0 : size_t(blocks) * sizeof(float));
+  const size_t bytes = size_t(blocks) * sizeof(float);
+  const bool aligned = reinterpret_cast<uintptr_t>(args.scale) % sizeof(float) == 0;  // atomics need that
+  const Workspace workspace(queue, aligned ? 0 : bytes);
   if (workspace.status() != BNB_OK) return workspace.status();
   BlockArgs with_scale = args;
   if (!aligned) with_scale.scale = workspace.data();
-  const Divisor blocksize(args.blocksize);
-  bnb_status status = set_bytes(queue, with_scale.scale, 0, size_t(blocks) * sizeof(float));
-  if (status == BNB_OK) status = launch(measure_absmax<Tag>, grid, queue, with_scale, blocksize);
-  if (status == BNB_OK && kScales) {
-    const Grid over_blocks{blocks_for(queue, ceil_div(blocks, kQuantizeThreads), kPerMultiprocessor), kQuantizeThreads};
-    status = launch(turn_into_scales<Encoder>, over_blocks, queue, with_scale.scale, blocks, more);
+  bnb_status status = set_bytes(queue, with_scale.scale, 0, bytes);
+  if (status == BNB_OK) {
+    status = launch(measure_absmax<Tag>, quantize_grid(queue, args.n), queue, with_scale, Divisor(args.blocksize));
   }
-  if (status == BNB_OK) status = launch(encode_any<Tag, Encoder>, grid, queue, with_scale, blocksize, more);
-  if (status == BNB_OK && !aligned) status = copy_bytes(queue, args.scale, with_scale.scale, size_t(blocks) * sizeof(float));
-  return status;
+  if (status != BNB_OK) return status;
+  const Grid over_blocks{blocks_for(queue, ceil_div(blocks, kQuantizeThreads), 4), kQuantizeThreads};
+  return launch(turn_into_scales<Encoder>, over_blocks, queue, with_scale.scale, args.scale, blocks, more);
+}
+
+template <typename Tag, typename Encoder>
+bnb_status quantize_blocks(const BlockArgs &args, const typename Encoder::Args &more, const Queue &queue) {
+  if (args.n == 0) return BNB_OK;
+  const Grid grid = quantize_grid(queue, args.n);
+  if (is_regular(args.blocksize)) return launch(quantize_regular<Tag, Encoder>, grid, queue, args, more);
+  const bnb_status status = measure_scales<Tag, Encoder>(args, more, queue);
+  if (status != BNB_OK) return status;
+  return launch(encode_any<Tag, Encoder>, grid, queue, args, Divisor(args.blocksize), more);
 }
 
 }  // namespace bnb::gpu

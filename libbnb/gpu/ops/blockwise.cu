@@ -76,7 +76,7 @@ bnb_status quantize_blockwise(const QuantizeBlockwiseArgs &args, Queue queue) {
   bnb_status status = BNB_OK;
   with_float(args.dtype, [&](auto tag) {
     const BlockArgs blocks{args.a, args.n, args.blocksize, nullptr, args.out, args.absmax};
-    status = quantize_blocks<decltype(tag), NearestCode, false>(blocks, {args.code}, queue);
+    status = quantize_blocks<decltype(tag), NearestCode>(blocks, {args.code}, queue);
   });
   return status;
 }

@@ -129,7 +129,7 @@ bnb_status quantize(const Quantize4bitArgs &args, const Queue &queue) {
   const bnb_status status = set_bytes(queue, args.out + bytes, 0, size_t(args.out_bytes - bytes));
   if (status != BNB_OK) return status;
   const BlockArgs blocks{args.a, args.n, args.blocksize, nullptr, args.out, args.absmax};
-  return quantize_blocks<Tag, Encode4bit<Format>, false>(blocks, {}, queue);
+  return quantize_blocks<Tag, Encode4bit<Format>>(blocks, {}, queue);
 }
 
 }  // namespace

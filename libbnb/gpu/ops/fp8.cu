@@ -52,8 +52,8 @@ bnb_status quantize_fp8(const QuantizeFp8Args &args, Queue queue) {
   const BlockArgs blocks{args.a, args.n, args.blocksize, nullptr, args.out, args.scale};
   with_float(args.dtype, [&](auto tag) {
     using Tag = decltype(tag);
-    status = args.quant_type == BNB_FP8_E4M3FN ? quantize_blocks<Tag, EncodeFp8<E4M3FN>, true>(blocks, {}, queue)
-                                               : quantize_blocks<Tag, EncodeFp8<E5M2>, true>(blocks, {}, queue);
+    status = args.quant_type == BNB_FP8_E4M3FN ? quantize_blocks<Tag, EncodeFp8<E4M3FN>>(blocks, {}, queue)
+                                               : quantize_blocks<Tag, EncodeFp8<E5M2>>(blocks, {}, queue);
   });
   return status;
 }

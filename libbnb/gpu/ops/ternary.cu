@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MIT
+// Ternary quantization in three layouts (formats/ternary.h): the scale of each block, absmax or the mean of |a|, then codes. EXACT.
+#include "formats/ternary.h"
+
+#include "gpu/absmean.h"
+#include "gpu/dequantize_blocks.h"
+#include "gpu/ops.h"
+#include "gpu/quantize_blocks.h"
+
+namespace bnb::gpu {
+namespace {
+
+using namespace formats::ternary;
+
+struct EncodeTwoBits {
+  struct Args {
+    float limit;
+  };
+  struct Shared {};
+
+  float limit;
+
+  BNB_DEVICE_METHOD EncodeTwoBits(const Args &args, Shared &) : limit(args.limit) {}
+  BNB_DEVICE_METHOD float scale_of(float absmax) const { return absmax; }
+  static BNB_DEVICE_METHOD float of_infinity() { return 1.0f; }
+
+  // Missing last elements are zeros, which is what 0 and NaN are encoded as.
+  BNB_DEVICE_METHOD void write(uint8_t *out, int64_t i, int64_t count, const float *unit) const {
+    uint8_t bytes[kItems / TwoBits::kCodes];
+    BNB_UNROLL
+    for (int j = 0; j < kItems / TwoBits::kCodes; ++j) {
+      uint32_t byte = 0;
+      BNB_UNROLL
+      for (int k = 0; k < TwoBits::kCodes; ++k) byte |= TwoBits::bits(encode(unit[TwoBits::kCodes * j + k], limit), k);
+      bytes[j] = uint8_t(byte);
+    }
+    store_bytes<kItems / TwoBits::kCodes>(out, i / TwoBits::kCodes, (count + TwoBits::kCodes - 1) / TwoBits::kCodes, bytes);
+  }
+};
+
+// What a byte of a GGUF block is made of: code `index` is that of this weight, for index below codes_of(byte).
+BNB_DEVICE int codes_of(TQ2, int) { return TwoBits::kCodes; }
+BNB_DEVICE int weight_at(TQ2, int byte, int index) {
+  return byte / TQ2::kRow * (TwoBits::kCodes * TQ2::kRow) + index * TQ2::kRow + byte % TQ2::kRow;
+}
+BNB_DEVICE int codes_of(TQ1, int byte) { return byte < TQ1::kFirst + TQ1::kSecond ? TQ1::kDigits : TQ1::kDigits - 1; }
+BNB_DEVICE int weight_at(TQ1, int byte, int index) {
+  if (byte < TQ1::kFirst) return index * TQ1::kFirst + byte;
+  if (byte < TQ1::kFirst + TQ1::kSecond) return TQ1::kSecondWeight + index * TQ1::kSecond + byte - TQ1::kFirst;
+  return TQ1::kThirdWeight + index * TQ1::kThird + byte - TQ1::kFirst - TQ1::kSecond;
+}
+BNB_DEVICE int part_of_byte(TQ2, uint8_t code, int index) { return TwoBits::bits(code, index); }
+BNB_DEVICE int part_of_byte(TQ1, uint8_t code, int index) { return code * TQ1::weight_of(index); }
+BNB_DEVICE uint8_t whole_byte(TQ2, int sum) { return uint8_t(sum); }
+BNB_DEVICE uint8_t whole_byte(TQ1, int sum) { return TQ1::byte_of(sum); }
+
+constexpr int kBytesOfBlock = 64;  // threads that share a GGUF block, a byte of codes each
+constexpr int kBlocksAtOnce = kQuantizeThreads / kBytesOfBlock;
+
+// The weights of neighbouring bytes are neighbours: threads read as they write, side by side.
+template <typename Layout, typename Tag>
+BNB_KERNEL void BNB_THREADS(kQuantizeThreads) encode_gguf(BlockArgs args, Divisor blocksize, float limit) {
+  const int byte = int(thread_index()) % kBytesOfBlock;
+  const int64_t blocks = args.n / kBlock;
+  for (int64_t first = int64_t(grid_index()) * kBlocksAtOnce; first < blocks; first += int64_t(grid_count()) * kBlocksAtOnce) {
+    const int64_t block = first + thread_index() / kBytesOfBlock;
+    if (block >= blocks) continue;
+    const float scale = load<float>(args.scale, blocksize.of(block * kBlock));
+    const Normaliser unit(scale);
+    uint8_t *out = args.out + block * Layout::kBytes;
+    if (byte < Layout::kCodeBytes) {
+      int sum = 0;
+      for (int index = 0; index < codes_of(Layout{}, byte); ++index) {
+        const float x = load_float<Tag>(args.a, block * kBlock + weight_at(Layout{}, byte, index));
+        sum += part_of_byte(Layout{}, encode(unit(x), limit), index);
+      }
+      out[byte] = whole_byte(Layout{}, sum);
+    }
+    if (byte < 2) out[Layout::kCodeBytes + byte] = uint8_t(formats::fp16_from_float(scale) >> (8 * byte));
+  }
+}
+
+template <typename Tag>
+bnb_status measure(const QuantizeTernaryArgs &args, const BlockArgs &blocks, const Queue &queue) {
+  if (args.rule == BNB_ABSMEAN) return measure_means<Tag>({args.a, args.n, args.blocksize, blocks.scale}, queue);
+  return measure_scales<Tag, EncodeTwoBits>(blocks, {0.0f}, queue);
+}
+
+template <typename Tag>
+bnb_status quantize(const QuantizeTernaryArgs &args, const Queue &queue) {
+  if (args.n == 0) return BNB_OK;
+  const float limit = args.rule == BNB_ABSMEAN ? limit_of_absmean() : limit_of_absmax();
+  const Workspace scales(queue, args.scale ? 0 : size_t(block_count(args.n, args.blocksize)) * sizeof(float));
+  if (scales.status() != BNB_OK) return scales.status();
+  const BlockArgs blocks{args.a, args.n, args.blocksize, nullptr, args.out, args.scale ? args.scale : scales.data()};
+  if (args.quant_type == BNB_TERNARY && args.rule == BNB_ABSMAX) {
+    return quantize_blocks<Tag, EncodeTwoBits>(blocks, {limit}, queue);
+  }
+  const bnb_status status = measure<Tag>(args, blocks, queue);
+  if (status != BNB_OK) return status;
+  const Divisor blocksize(args.blocksize);
+  const Grid over_gguf{blocks_for(queue, ceil_div(args.n / kBlock, kBlocksAtOnce), 8), kQuantizeThreads};
+  switch (args.quant_type) {
+    case BNB_TQ1_0: return launch(encode_gguf<TQ1, Tag>, over_gguf, queue, blocks, blocksize, limit);
+    case BNB_TQ2_0: return launch(encode_gguf<TQ2, Tag>, over_gguf, queue, blocks, blocksize, limit);
+    default:
+      return launch(encode_any<Tag, EncodeTwoBits>, quantize_grid(queue, args.n), queue, blocks, blocksize,
+                    EncodeTwoBits::Args{limit});
+  }
+}
+
+struct DecodeTwoBits {
+  struct Args {
+    const uint8_t *a;
+  };
+  struct Shared {};
+
+  const uint8_t *a;
+
+  BNB_DEVICE_METHOD DecodeTwoBits(const Args &args, Shared &) : a(args.a) {}
+  BNB_DEVICE_METHOD void read(int64_t i, int64_t count, float *x) const {
+    constexpr int kBytes = kDecodeItems / TwoBits::kCodes;
+    uint8_t bytes[kBytes];
+    load_bytes<kBytes>(a, i / TwoBits::kCodes, (count + TwoBits::kCodes - 1) / TwoBits::kCodes, bytes);
+    BNB_UNROLL
+    for (int j = 0; j < kDecodeItems; ++j) x[j] = float(value(TwoBits::code(bytes[j / TwoBits::kCodes], j % TwoBits::kCodes)));
+  }
+};
+
+template <typename Layout>
+struct DecodeGguf {
+  struct Args {
+    const uint8_t *a;
+  };
+  struct Shared {};
+
+  const uint8_t *a;
+
+  BNB_DEVICE_METHOD DecodeGguf(const Args &args, Shared &) : a(args.a) {}
+  BNB_DEVICE_METHOD void read(int64_t i, int64_t, float *x) const {
+    const uint8_t *block = a + i / kBlock * Layout::kBytes;
+    BNB_UNROLL
+    for (int j = 0; j < kDecodeItems; ++j) {
+      const Place place = Layout::place_of(int(i % kBlock) + j);
+      x[j] = float(value(Layout::code(block[place.byte], place.index)));
+    }
+  }
+};
+
+// The scales that lie in the blocks.
+template <typename Layout>
+struct GgufScales {
+  const uint8_t *a;
+  BNB_DEVICE_METHOD float at(int64_t block) const {
+    const uint8_t *scale = a + block * Layout::kBytes + Layout::kCodeBytes;
+    return formats::float_from_fp16(uint16_t(scale[0] | scale[1] << 8));
+  }
+};
+
+template <typename Tag, typename Layout>
+bnb_status dequantize_gguf(const DequantizeTernaryArgs &args, const Queue &queue) {
+  return dequantize_blocks<Tag, DecodeGguf<Layout>>({args.a}, GgufScales<Layout>{args.a}, kBlock, args.n, args.out, queue);
+}
+
+}  // namespace
+
+bnb_status quantize_ternary(const QuantizeTernaryArgs &args, Queue queue) {
+  bnb_status status = BNB_OK;
+  with_float(args.dtype, [&](auto tag) { status = quantize<decltype(tag)>(args, queue); });
+  return status;
+}
+
+bnb_status dequantize_ternary(const DequantizeTernaryArgs &args, Queue queue) {
+  bnb_status status = BNB_OK;
+  with_float(args.dtype, [&](auto tag) {
+    using Tag = decltype(tag);
+    switch (args.quant_type) {
+      case BNB_TQ1_0: status = dequantize_gguf<Tag, TQ1>(args, queue); break;
+      case BNB_TQ2_0: status = dequantize_gguf<Tag, TQ2>(args, queue); break;
+      default:
+        status = dequantize_blocks<Tag, DecodeTwoBits>({args.a}, PlainScales{args.scale}, args.blocksize, args.n, args.out, queue);
+    }
+  });
+  return status;
+}
+
+}  // namespace bnb::gpu
