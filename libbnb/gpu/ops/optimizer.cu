@@ -161,7 +161,7 @@ bnb_status update_tensors(const OptimizerUpdateArgs &args, const Queue &queue, c
   const FoundInf found_inf(queue, args.found_inf);
   bnb_status status = found_inf.status();
   const bool may_skip = args.config.nonfinite == BNB_NONFINITE_SKIP_STEP;
-  StepBatch batch;
+  StepBatch batch{};
   if (may_skip) {
     Batches batches(args);
     while (status == BNB_OK && batches.next(&batch)) {
