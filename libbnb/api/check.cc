@@ -153,8 +153,13 @@ bool Check::begin_of_buffer(const char *name, const DLTensor &tensor, uint64_t b
   *begin = 0;
   if (bytes == 0) return true;
   uint64_t most = 0, end = 0;
-  status_ = named(backend_->buffer_bytes(device_, tensor.data, &most));
-  if (!ok()) return false;
+  const bnb_status status = backend_->buffer_bytes(device_, tensor.data, &most);
+  if (status != BNB_OK) {
+    char text[200];
+    std::snprintf(text, sizeof text, "%s", bnb_last_error());
+    status_ = fail(status, "%s: %s.data is %s", function_, name, text);
+    return false;
+  }
   that(!__builtin_add_overflow(tensor.byte_offset, bytes, &end) && end <= most,
        "%s reaches beyond its buffer (byte_offset %llu and %llu bytes, the buffer has %llu)", name,
        (unsigned long long)tensor.byte_offset, (unsigned long long)bytes, (unsigned long long)most);

@@ -35,7 +35,7 @@ struct Backend {
   bnb_status (*synchronize)(DLDevice, void *stream);
   bnb_status (*prefetch)(const void *data, size_t bytes, DLDevice to, void *stream);
 
-  // NULL where DLTensor.data is an address. Where it is a handle: how many bytes that buffer has, or a failure.
+  // NULL where DLTensor.data is an address. Where it is a handle: how many bytes that buffer has, or what it is that it must not be.
   bnb_status (*buffer_bytes)(DLDevice, void *handle, uint64_t *bytes) = nullptr;
 };
 

@@ -30,7 +30,7 @@ enum class Storage { kShared, kPrivate };
 bnb_status new_buffer(int32_t device, size_t bytes, Storage storage, void **buffer);
 bnb_status wrap_host_memory(int32_t device, void *pages, size_t bytes, void **buffer);  // whole pages that outlive the buffer
 void release_buffer(void *buffer);
-bnb_status buffer_bytes(int32_t device, void *buffer, uint64_t *bytes);  // fails for a buffer of another device
+bnb_status buffer_bytes(int32_t device, void *buffer, uint64_t *bytes);  // fails for "a buffer of another device"
 void *host_address(void *buffer);                                        // NULL for private ones
 size_t page_bytes();
 

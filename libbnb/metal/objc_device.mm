@@ -136,7 +136,7 @@ void release_buffer(void *buffer) {
 
 bnb_status buffer_bytes(int32_t device, void *buffer, uint64_t *bytes) {
   if ([buffer_of(buffer) device] != device_of(device).device) {
-    return fail(BNB_ERROR_INVALID_ARGUMENT, "data is a buffer of another device");
+    return fail(BNB_ERROR_INVALID_ARGUMENT, "a buffer of another device");
   }
   *bytes = [buffer_of(buffer) length];
   return BNB_OK;

@@ -173,8 +173,8 @@ void release_buffer(void *buffer) { release(static_cast<Buffer *>(buffer)); }
 
 bnb_status buffer_bytes(int32_t device, void *buffer, uint64_t *bytes) {
   const auto *known = static_cast<const Buffer *>(buffer);
-  if (known->magic != kMagic) return fail(BNB_ERROR_INVALID_ARGUMENT, "data is no MTLBuffer");
-  if (known->device != device) return fail(BNB_ERROR_INVALID_ARGUMENT, "data is a buffer of another device");
+  if (known->magic != kMagic) return fail(BNB_ERROR_INVALID_ARGUMENT, "no MTLBuffer");
+  if (known->device != device) return fail(BNB_ERROR_INVALID_ARGUMENT, "a buffer of another device");
   *bytes = known->bytes;
   return BNB_OK;
 }
