@@ -21,7 +21,7 @@ bnb_status quantize(const QuantizeBlockwiseArgs &args, const Kernels &kernels) {
   return BNB_OK;
 }
 
-float mean_of(const void *values, int64_t n) {
+float mean_of_values(const void *values, int64_t n) {
   const DefaultFloatEnvironment environment;
   const double sum = ordered_sum(n, sizeof(float), [&](int64_t i) { return double(load<float>(values, i)); });
   return n ? bnb::mean_of(sum, n) : 0.0f;
@@ -45,7 +45,7 @@ bnb_status dequantize_blockwise(const DequantizeBlockwiseArgs &args, Queue) {
 bnb_status quantize_nested(const QuantizeNestedArgs &args, Queue) {
   const Kernels *kernels = active_kernels();
   if (!kernels) return BNB_ERROR_INVALID_ARGUMENT;
-  const float offset = mean_of(args.absmax, args.n);
+  const float offset = mean_of_values(args.absmax, args.n);
   store<float>(args.offset, 0, offset);
   return quantize({DType::kF32, args.absmax, args.code, args.n, args.blocksize, offset, args.out, args.nested_absmax},
                   *kernels);
