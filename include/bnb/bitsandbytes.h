@@ -123,7 +123,8 @@ BNB_API bnb_status cget_col_row_stats(const bnb_fp16 *A, float *row_stats, float
  * (rowidx, colidx, val) in row-major order; the caller reads their number from nnz_row_ptr[rows] and allocates.
  * row_stats, col_stats: inputs, fp32.  nnz_row_ptr: [rows + 1], the running sum of nnz_count_row.
  * If threshold is 0, or the last four pointers are NULL, there is no sparse output. A nnz_row_ptr that does not fit the
- * outliers of A is an error: they would land outside the buffers. */
+ * outliers of A is an error: they would land outside the buffers. (On a GPU the call does not wait to find out, and those that do not
+ * fit are left out.) */
 BNB_API bnb_status cdouble_rowcol_quant(const bnb_fp16 *A, const float *row_stats, const float *col_stats,
                                         int8_t *out_col, int8_t *out_row, int *rowidx, int *colidx, bnb_fp16 *val,
                                         const int *nnz_row_ptr, float threshold, int rows, int cols);
@@ -151,7 +152,7 @@ BNB_FLOATS_OLD(BNB_DECLARE, cpercentile_clipping_g)
 #undef BNB_DECLARE
 
 /* histogram[index1[i] * maxidx1 + index2[i]] += source[i], for i = 0 .. n - 1 in that order.
- * maxidx1: length of a row. An index1 < 0, or an index2 outside [0, maxidx1), is an error. */
+ * maxidx1: length of a row. An index1 < 0, or an index2 outside [0, maxidx1), is an error; on a GPU, its element is left out. */
 BNB_API bnb_status chistogram_scatter_add_2d(float *histogram, const int *index1, const int *index2,
                                              const float *source, int maxidx1, int n);
 
@@ -244,7 +245,7 @@ BNB_API int cigemmlt_8(BNB_ARGS_IGEMMLT);
 BNB_API int cigemmlt_8_rowscale(BNB_ARGS_IGEMMLT);
 
 /* ------------------------------------------------------------------------------------------------------------------
- * Sparse products: cgemm_coo of bnb.h. Indices outside the matrix are an error. */
+ * Sparse products: cgemm_coo of bnb.h. Indices outside the matrix are an error; on a GPU, their values are left out. */
 
 /* C = A B for a sparse A [A_rows, A_cols] in coordinate form and a dense B, row-major: B is [A_cols, B_cols], or with transposed_B
  * [B_cols, A_cols] of which the transpose is meant, rows every ldb elements; C is [A_rows, B_cols], rows every ldc. */

@@ -349,7 +349,8 @@ BNB_API bnb_status clinear_ternary(const DLTensor *A, const DLTensor *B, const D
 
 /* out = S @ B, or S @ B^T if transposed_B is 1, for a sparse S in coordinate form: S[rowidx[i], colidx[i]] = values[i], places in
  * any order, values of the same place added up. (cspmm_coo is bitsandbytes' name, with its arguments: see bitsandbytes.h.)
- * rowidx, colidx: int32, [nnz], in 0 .. M - 1 and 0 .. K - 1.  values: float dtype or int8, [nnz].
+ * rowidx, colidx: int32, [nnz], in 0 .. M - 1 and 0 .. K - 1 (others are an error; a GPU, for which nobody waits, leaves such values
+ * out).  values: float dtype or int8, [nnz].
  * values_scale: NULL, or fp32, one element: every value is multiplied by it, rounded to fp32 (absmax / 127 for int8 values).
  * B: float dtype or int8, [K, N], or [N, K] if transposed_B is 1; rows may be strided.
  * col_stats: NULL, or fp32, [N], for int8 B: B counts as B[k, n] * col_stats[n] * (1 / 127), each product rounded to fp32.

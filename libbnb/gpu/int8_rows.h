@@ -51,27 +51,6 @@ struct RowPlace {
   BNB_DEVICE_METHOD int64_t column_of(int v) const { return column + int64_t(v) * column_step; }
 };
 
-// Items i to i + kCount - 1, zeros past `count` of them; and the inverse.
-template <typename T, int kCount>
-BNB_DEVICE Items<T, kCount> load_up_to(const void *array, int64_t i, int64_t count) {
-  if (count >= kCount) return load_items<T, kCount>(array, i);
-  Items<T, kCount> items;
-  BNB_UNROLL
-  for (int j = 0; j < kCount; ++j) items.at[j] = j < count ? load<T>(array, i + j) : T(0);
-  return items;
-}
-template <typename T, int kCount>
-BNB_DEVICE void store_up_to(void *array, int64_t i, int64_t count, const Items<T, kCount> &items) {
-  if (count >= kCount) {
-    store_items<T, kCount>(array, i, items);
-    return;
-  }
-  BNB_UNROLL
-  for (int j = 0; j < kCount; ++j) {
-    if (j < count) store<T>(array, i + j, items.at[j]);
-  }
-}
-
 // A thread's columns of one row, as they are stored.
 template <typename Tag>
 struct RowVectors {

@@ -15,8 +15,8 @@ struct alignas(kCount * sizeof(T)) Items {
   T at[kCount];
 };
 
-// One access to an aligned place. On the host it is a copy of bytes: g++ merges the two ways of load_items() and then takes the place
-// for aligned in both.
+// One access to an aligned place. On the host it is a copy of bytes: g++ merges the two ways of load_items(), or of store_items(), and
+// then takes the place for aligned in both.
 template <typename Vector>
 BNB_DEVICE Vector load_aligned(const char *place) {
 #if defined(__CUDA_ARCH__) || defined(__HIP_DEVICE_COMPILE__)
@@ -25,6 +25,15 @@ BNB_DEVICE Vector load_aligned(const char *place) {
   Vector vector;
   __builtin_memcpy(&vector, place, sizeof vector);
   return vector;
+#endif
+}
+
+template <typename Vector>
+BNB_DEVICE void store_aligned(char *place, const Vector &vector) {
+#if defined(__CUDA_ARCH__) || defined(__HIP_DEVICE_COMPILE__)
+  *reinterpret_cast<Vector *>(place) = vector;
+#else
+  __builtin_memcpy(place, &vector, sizeof vector);
 #endif
 }
 
@@ -43,11 +52,32 @@ template <typename T, int kCount>
 BNB_DEVICE void store_items(void *array, int64_t i, const Items<T, kCount> &items) {
   char *place = static_cast<char *>(array) + i * int64_t(sizeof(T));
   if (reinterpret_cast<uintptr_t>(place) % sizeof(items) == 0) {
-    *reinterpret_cast<Items<T, kCount> *>(place) = items;
+    store_aligned(place, items);
     return;
   }
   BNB_UNROLL
   for (int j = 0; j < kCount; ++j) store<T>(array, i + j, items.at[j]);
+}
+
+// Items i to i + kCount - 1, zeros past `count` of them; and the inverse.
+template <typename T, int kCount>
+BNB_DEVICE Items<T, kCount> load_up_to(const void *array, int64_t i, int64_t count) {
+  if (count >= kCount) return load_items<T, kCount>(array, i);
+  Items<T, kCount> items;
+  BNB_UNROLL
+  for (int j = 0; j < kCount; ++j) items.at[j] = j < count ? load<T>(array, i + j) : T(0);
+  return items;
+}
+template <typename T, int kCount>
+BNB_DEVICE void store_up_to(void *array, int64_t i, int64_t count, const Items<T, kCount> &items) {
+  if (count >= kCount) {
+    store_items<T, kCount>(array, i, items);
+    return;
+  }
+  BNB_UNROLL
+  for (int j = 0; j < kCount; ++j) {
+    if (j < count) store<T>(array, i + j, items.at[j]);
+  }
 }
 
 // x[j] = element i + j for j < kCount, 0 past `count` of them. kCount is a multiple of 8.

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The small operations of core/tool_ops.h that go through arrays once.
+#include "core/scratch.h"
 #include "core/status.h"
+#include "core/sums.h"
 #include "cpu/float_environment.h"
 #include "cpu/ops/ops.h"
-#include "cpu/ops/sum.h"
 
 namespace bnb::cpu {
 namespace {
@@ -28,14 +29,19 @@ bnb_status nearest_code(const NearestCodeArgs &args, Queue) {
 }
 
 bnb_status percentile_clipping(const PercentileClippingArgs &args, Queue) {
+  const Kernels *kernels = active_kernels();
+  if (!kernels) return BNB_ERROR_INVALID_ARGUMENT;
   const DefaultFloatEnvironment environment;
+  const int64_t sections = ceil_div(args.n, kSumSection);
+  const Scratch<double> sums(sections);
+  if (!sums.usable()) return fail(BNB_ERROR_OUT_OF_MEMORY, "no memory for %lld sums", (long long)sections);
+  SumSquaresArgs kernel_args{};
+  static_cast<FloatArray &>(kernel_args) = {args.dtype, args.g, args.n};
+  kernel_args.sums = sums.data();
+  parallel_for(sections, kSumSection * float_size(args.dtype), 1,
+               [&](int64_t begin, int64_t end) { kernels->sum_squares(kernel_args, begin, end); });
   double squares = 0.0;
-  with_float(args.dtype, [&](auto tag) {
-    squares = ordered_sum(args.n, float_size(args.dtype), [&](int64_t i) {
-      const double g = load_float<decltype(tag)>(args.g, i);
-      return g * g;
-    });
-  });
+  for (int64_t i = 0; i < sections; ++i) squares += sums[i];
   const int64_t first = args.step == 1 ? 0 : args.step % kGnormHistory;
   const int64_t last = args.step == 1 ? kGnormHistory : first + 1;
   for (int64_t i = first; i < last; ++i) store<float>(args.gnorm_vec, i, float(squares));
