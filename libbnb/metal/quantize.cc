@@ -8,20 +8,24 @@ namespace {
 // Each element is read once where a block is a power of two of threads in one threadgroup.
 bool is_regular(int64_t blocksize) { return blocksize >= kItems && blocksize <= kTile && (blocksize & (blocksize - 1)) == 0; }
 
+// Elements of the first block: a number that kernels divide by in 32 bits if they can.
+int64_t within(int64_t blocksize, int64_t n) { return blocksize < n ? blocksize : n; }
+
 }  // namespace
 
 void quantize_blocks(Commands &commands, const Queue &queue, const BlockQuantizer &format) {
   if (format.n == 0) return;
   const int64_t blocks = block_count(format.n, format.blocksize);
+  const bool regular = is_regular(format.blocksize);
   const kernels::QuantizeArgs args{format.n,
                                    blocks,
-                                   kernels::divisor(format.blocksize, format.n),
+                                   kernels::divisor(regular ? format.blocksize : within(format.blocksize, format.n), format.n),
                                    commands.aligned(16, format.a),
                                    commands.aligned(16, format.out),
                                    commands.aligned(4, format.scale),
                                    format.subtract != nullptr};
   const Grid grid{commands.groups_for(ceil_div(format.n, kTile)), kQuantizeThreads};
-  if (is_regular(format.blocksize)) {
+  if (regular) {
     commands.run({format.file, format.name, format.dtype, "regular"}, grid, args, format.a, format.subtract, format.out,
                  format.scale, format.code);
     return;
@@ -52,7 +56,7 @@ BoundScales bind_scales(const Commands &commands, const AbsmaxView &view, int64_
 
 void dequantize_blocks(Commands &commands, const BlockDequantizer &format) {
   const BoundScales scales = bind_scales(commands, format.scales, block_count(format.n, format.blocksize));
-  const kernels::DequantizeArgs args{format.n, kernels::divisor(format.blocksize, format.n), scales.args,
+  const kernels::DequantizeArgs args{format.n, kernels::divisor(within(format.blocksize, format.n), format.n), scales.args,
                                      commands.aligned(16, format.a), commands.aligned(16, format.out)};
   const Grid grid{commands.groups_for(ceil_div(format.n, kTile)), kQuantizeThreads};
   commands.run({format.file, format.name, format.dtype}, grid, args, format.a, format.code, format.out, scales.scales, scales.nested_code,

@@ -77,7 +77,8 @@ void check_views(DLDevice device) {
   const uint64_t far = ~uint64_t(0) - 100;
   expect(quantize(buffer, far, other, 0, device, device, 100) == BNB_ERROR_INVALID_ARGUMENT && says("A reaches beyond"),
          "a view whose end overflows");
-  expect(quantize(buffer, 0, foreign, 0, device, device, 100) == BNB_ERROR_INVALID_ARGUMENT && says("out.data is a buffer of another device"),
+  const char *strange = "out.data is a buffer of another device";
+  expect(quantize(buffer, 0, foreign, 0, device, device, 100) == BNB_ERROR_INVALID_ARGUMENT && says(strange),
          "a handle of another device");
   expect(quantize(nullptr, 0, nullptr, 0, device, device, 0) == BNB_OK, "empty tensors without a buffer");
   bnb_free(device, buffer);

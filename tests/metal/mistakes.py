@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Mistakes in kernels do not get through: mistakes.py HOST_SOURCE FOLDER CHECK... (the command of a check, or nothing)."""
+"""Mistakes in kernels do not get through: mistakes.py HOST_SOURCE FOLDER [COMMAND of a check ...]."""
 
 from __future__ import annotations
 

@@ -31,6 +31,7 @@ struct NearestCode {
   static inline void write(threadgroup const int *shared, device uchar *out, bool aligned, long i, long count,
                            thread const float *unit) {
     uchar codes[kItems];
+    BNB_UNROLL
     for (int j = 0; j < kItems; ++j) codes[j] = encode(shared, unit[j]);
     store_bytes<kItems>(out, aligned, i, count, codes);
   }

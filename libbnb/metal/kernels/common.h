@@ -13,6 +13,9 @@
 
 using namespace metal;
 
+// In front of a loop over an array that has to stay in registers.
+#define BNB_UNROLL _Pragma("clang loop unroll(full)")
+
 // The instances of kernel templates that the host asks for by name, one a line: BNB_KERNEL("name", kernel<arguments>); or one for each
 // float dtype, whose tag is the last argument of the template: "name_f32", "name_f16", "name_bf16".
 #define BNB_KERNEL(name, ...) template [[host_name(name)]] kernel decltype(__VA_ARGS__) __VA_ARGS__;

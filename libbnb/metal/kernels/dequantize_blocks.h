@@ -37,6 +37,7 @@ kernel void dequantize_blocks(constant DequantizeArgs &args [[buffer(0)]], devic
     float x[kItems];
     long block = quotient(i, args.blocksize), end = (block + 1) * args.blocksize.value;
     float scale = scale_at(args.scales, from, block);
+    BNB_UNROLL
     for (int j = 0; j < kItems; ++j) {
       if (i + j == end && i + j < args.n) {
         scale = scale_at(args.scales, from, ++block);

@@ -47,6 +47,7 @@ inline void store_32(device uchar *array, bool aligned, long i, uint bits) {
     reinterpret_cast<device uint *>(array)[i] = bits;
     return;
   }
+  BNB_UNROLL
   for (int j = 0; j < 4; ++j) array[4 * i + j] = uchar(bits >> uint(8 * j));
 }
 inline void store_16(device uchar *array, bool aligned, long i, uint bits) {
@@ -76,12 +77,15 @@ inline void store_float(device uchar *array, bool aligned, long i, float x) {
 template <typename Tag>
 inline void load_floats(device const uchar *array, bool aligned, long i, long count, thread float *x) {
   if (!aligned || count < kItems) {
+    BNB_UNROLL
     for (int j = 0; j < kItems; ++j) x[j] = j < count ? load_float<Tag>(array, aligned, i + j) : 0.0f;
     return;
   }
   device const uint4 *vectors = reinterpret_cast<device const uint4 *>(array + i * Tag::kBytes);
+  BNB_UNROLL
   for (int v = 0; v < Tag::kBytes; ++v) {  // 16 elements are as many vectors as an element has bytes
     const uint4 vector = vectors[v];
+    BNB_UNROLL
     for (int w = 0; w < 4; ++w) {
       const uint word = vector[w];
       if (Tag::kBytes == 4) {
@@ -98,14 +102,17 @@ inline void load_floats(device const uchar *array, bool aligned, long i, long co
 template <typename Tag>
 inline void store_floats(device uchar *array, bool aligned, long i, long count, thread const float *x) {
   if (!aligned || count < kItems) {
+    BNB_UNROLL
     for (int j = 0; j < kItems; ++j) {
       if (j < count) store_float<Tag>(array, aligned, i + j, x[j]);
     }
     return;
   }
   device uint4 *vectors = reinterpret_cast<device uint4 *>(array + i * Tag::kBytes);
+  BNB_UNROLL
   for (int v = 0; v < Tag::kBytes; ++v) {
     uint4 vector;
+    BNB_UNROLL
     for (int w = 0; w < 4; ++w) {
       vector[w] = Tag::kBytes == 4 ? Tag::narrow(x[(4 * v + w) % kItems])
                                    : Tag::narrow(x[(8 * v + 2 * w) % kItems]) | Tag::narrow(x[(8 * v + 2 * w + 1) % kItems]) << 16;
@@ -118,26 +125,32 @@ inline void store_floats(device uchar *array, bool aligned, long i, long count, 
 template <int kBytes>
 inline void load_bytes(device const uchar *array, bool aligned, long i, long count, thread uchar *codes) {
   if (!aligned || count < kBytes) {
+    BNB_UNROLL
     for (int j = 0; j < kBytes; ++j) codes[j] = j < count ? array[i + j] : uchar(0);
     return;
   }
   device const uint2 *vectors = reinterpret_cast<device const uint2 *>(array + i);
+  BNB_UNROLL
   for (int v = 0; v < kBytes / 8; ++v) {
     const uint2 vector = vectors[v];
+    BNB_UNROLL
     for (int j = 0; j < 8; ++j) codes[8 * v + j] = uchar(vector[j / 4] >> uint(j % 4 * 8));
   }
 }
 template <int kBytes>
 inline void store_bytes(device uchar *array, bool aligned, long i, long count, thread const uchar *codes) {
   if (!aligned || count < kBytes) {
+    BNB_UNROLL
     for (int j = 0; j < kBytes; ++j) {
       if (j < count) array[i + j] = codes[j];
     }
     return;
   }
   device uint2 *vectors = reinterpret_cast<device uint2 *>(array + i);
+  BNB_UNROLL
   for (int v = 0; v < kBytes / 8; ++v) {
     uint2 vector = {0, 0};
+    BNB_UNROLL
     for (int j = 0; j < 8; ++j) vector[j / 4] |= uint(codes[8 * v + j]) << uint(j % 4 * 8);
     vectors[v] = vector;
   }

@@ -53,6 +53,7 @@ struct FourBit {
   static inline float infinite() { return 1.0f; }
   static inline void write(threadgroup const int *shared, device uchar *out, bool aligned, long i, long count, thread const float *unit) {
     uchar codes[kItems];
+    BNB_UNROLL
     for (int j = 0; j < kItems; ++j) codes[j] = j < count ? Format::encode(shared, unit[j]) : uchar(Format::kZero);
     store_nibbles(out, aligned, i, count, codes);
   }

@@ -13,6 +13,7 @@ struct Fp8 {
   static inline float infinite() { return Format::max_finite(); }
   static inline void write(threadgroup const int *, device uchar *out, bool aligned, long i, long count, thread const float *unit) {
     uchar codes[kItems];
+    BNB_UNROLL
     for (int j = 0; j < kItems; ++j) codes[j] = formats::fp8::encode<Format>(unit[j]);
     store_bytes<kItems>(out, aligned, i, count, codes);
   }

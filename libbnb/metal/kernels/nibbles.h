@@ -12,6 +12,7 @@ namespace kernels {
 inline void load_nibbles(device const uchar *array, bool aligned, long i, long count, thread uchar *codes) {
   uchar bytes[kItems / 2];
   load_bytes<kItems / 2>(array, aligned, i / 2, (count + 1) / 2, bytes);
+  BNB_UNROLL
   for (int j = 0; j < kItems / 2; ++j) {
     codes[2 * j] = uchar(bytes[j] >> 4);
     codes[2 * j + 1] = uchar(bytes[j] & 15);
@@ -19,6 +20,7 @@ inline void load_nibbles(device const uchar *array, bool aligned, long i, long c
 }
 inline void store_nibbles(device uchar *array, bool aligned, long i, long count, thread const uchar *codes) {
   uchar bytes[kItems / 2];
+  BNB_UNROLL
   for (int j = 0; j < kItems / 2; ++j) bytes[j] = uchar((codes[2 * j] << 4) | codes[2 * j + 1]);
   store_bytes<kItems / 2>(array, aligned, i / 2, (count + 1) / 2, bytes);
 }

@@ -42,11 +42,13 @@ template <typename Tag>
 inline void load_elements(constant QuantizeArgs &args, device const uchar *a, float subtracted, long i, thread float *x) {
   load_floats<Tag>(a, args.aligned_in != 0, i, args.n - i, x);
   if (args.subtracts == 0) return;
+  BNB_UNROLL
   for (int j = 0; j < kItems; ++j) x[j] = i + j < args.n ? ieee::subtract(x[j], subtracted) : 0.0f;
 }
 
 inline uint largest_of(thread const float *x) {
   uint largest = 0;
+  BNB_UNROLL
   for (int j = 0; j < kItems; ++j) largest = max(largest, magnitude_bits(x[j]));
   return largest;
 }
@@ -88,6 +90,7 @@ kernel void quantize_regular(constant QuantizeArgs &args [[buffer(0)]], device c
     if (i >= args.n) continue;
     if (int(index) % threads == 0) store_f32(scale, args.aligned_scale != 0, quotient(i, args.blocksize), absmax);
     const Normaliser by = normaliser(absmax);
+    BNB_UNROLL
     for (int j = 0; j < kItems; ++j) x[j] = by.unit(x[j], Encoder::infinite());
     Encoder::write(shared, out, args.aligned_out != 0, i, args.n - i, x);
   }
@@ -114,6 +117,7 @@ kernel void measure_absmax(constant QuantizeArgs &args [[buffer(0)]], device con
     if (i >= args.n) continue;
     long block = quotient(i, args.blocksize), end = (block + 1) * args.blocksize.value;
     uint largest = 0;
+    BNB_UNROLL
     for (int j = 0; j < kItems; ++j) {
       if (i + j >= args.n) break;
       if (i + j == end) {
@@ -147,6 +151,7 @@ kernel void encode_any(constant QuantizeArgs &args [[buffer(0)]], device const u
     long block = quotient(i, args.blocksize), end = (block + 1) * args.blocksize.value;
     Normaliser by = normaliser(Encoder::scale_of(float_from_bits(maxima[block])));
     if (i == block * args.blocksize.value) store_f32(scale, args.aligned_scale != 0, block, by.absmax);
+    BNB_UNROLL
     for (int j = 0; j < kItems; ++j) {
       if (i + j == end && i + j < args.n) {
         by = normaliser(Encoder::scale_of(float_from_bits(maxima[++block])));
