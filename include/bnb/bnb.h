@@ -482,7 +482,7 @@ BNB_API int32_t bnb_get_num_threads(void);
 BNB_API bnb_status bnb_allocate(DLDevice device, size_t bytes, void **data);
 BNB_API bnb_status bnb_free(DLDevice device, void *data); /* NULL is fine */
 
-/* Copies between devices, or within one (Metal buffers: from their first byte). Queued on the stream; if one side is host memory, done on return. */
+/* Copies between devices or within one (Metal: the first bytes of buffers). Queued on the stream; with host memory, done on return. */
 BNB_API bnb_status bnb_copy(DLDevice to, void *destination, DLDevice from, const void *source, size_t bytes,
                             void *stream);
 
