@@ -63,6 +63,12 @@ void dequantize_blocks(Commands &commands, const BlockDequantizer &format) {
                scales.nested_absmax, scales.single);
 }
 
+kernels::BiasArgs bias_args(const Commands &commands, DType dtype, const void *bias) {
+  if (!bias) return {kernels::kNoBias, 0};
+  const uint32_t which = dtype == DType::kF32 ? kernels::kBiasF32 : dtype == DType::kF16 ? kernels::kBiasF16 : kernels::kBiasBF16;
+  return {which, commands.aligned(dtype == DType::kF32 ? 4 : 2, bias)};
+}
+
 void clear_bytes(Commands &commands, const void *data, int64_t bytes) {
   const Grid grid{commands.groups_for(ceil_div(bytes, kQuantizeThreads)), kQuantizeThreads};
   if (bytes > 0) commands.run({"blocks", "clear_bytes"}, grid, bytes, data);

@@ -43,6 +43,9 @@ struct BlockDequantizer {
 };
 void dequantize_blocks(Commands &commands, const BlockDequantizer &format);
 
+// A bias of a float dtype that kernels are told, or none.
+kernels::BiasArgs bias_args(const Commands &commands, DType dtype, const void *bias);
+
 // data[0 .. bytes) = 0; `data` like any pointer of a call, or a workspace.
 void clear_bytes(Commands &commands, const void *data, int64_t bytes);
 

@@ -69,6 +69,30 @@ struct NestedArgs {
   uint32_t unused;
 };
 
+// Which float dtype a bias has.
+enum : uint32_t { kNoBias = 0, kBiasF32 = 1, kBiasF16 = 2, kBiasBF16 = 3 };
+struct BiasArgs {
+  uint32_t dtype;
+  uint32_t aligned;  // to an element
+};
+
+// Matrices of int8: rows of the input may be strided.
+struct Int8Args {
+  int64_t rows, cols, row_stride;
+  int64_t strips, slices;                           // of columns and of rows, where threadgroups share a matrix so
+  uint32_t threshold_bits;                          // 0: no outliers
+  uint32_t marks;                                   // 1 if outliers set bits of a mask
+  uint32_t wide;                                    // 1 if a row is the work of a threadgroup
+  uint32_t aligned_in, aligned_out, aligned_stats;  // to an element
+};
+
+struct Int8MmArgs {
+  int64_t rows, cols;
+  BiasArgs bias;
+  uint32_t aligned_in, aligned_out, aligned_stats;  // to an element
+  uint32_t unused;
+};
+
 }  // namespace kernels
 }  // namespace bnb
 
