@@ -20,6 +20,12 @@ def _backends(device: Any) -> tuple[str, ...]:
     return _KINDS[kind]
 
 
+def backend_of(device: Any) -> str | None:
+    """The backend of the library in use that works on a kind of device; None if it has none."""
+    built = {row["name"] for row in info()["backends"]}
+    return next((name for name in _backends(device) if name in built), None)
+
+
 def is_available(device: Any = None) -> bool:
     """Whether the library in use can compute on a GPU, or on a given kind of device, of this machine now.
 

@@ -365,6 +365,19 @@ def info() -> Info:
     }
 
 
+def synchronize(device_type: int, device_id: int = 0) -> None:
+    """Waits until the work on a device is done that was queued without a stream.
+
+    Parameters
+    ----------
+    device_type
+        The number of its kind in DLPack.
+    device_id
+        Its own number.
+    """
+    check(lib.bnb_synchronize(ffi.new("DLDevice *", (device_type, device_id))[0], NULL))
+
+
 def set_num_threads(num_threads: int) -> None:
     """Sets the number of threads that one operation may use, for the whole process. Results do not depend on it.
 

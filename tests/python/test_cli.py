@@ -171,9 +171,150 @@ def test_bench(run: Any) -> None:
     document = json.loads(run("bench", *arguments, "--json").stdout)
     names = [result["operation"] for result in document["results"]]
     assert names[:2] == ["quantize nf4", "dequantize nf4"] and document["copy_bytes_per_second"] > 0
+    assert {"product nf4, 1 row", "product fp8, 256 rows", "step of AdamW 8-bit"} < set(names)
     assert all(result["milliseconds"] > 0 and result["fraction_of_copy"] > 0 for result in document["results"])
+    assert all((result["flops_per_second"] or 0) > 0 for result in document["results"] if "product" in str(result))
+    assert document["device"]["kind"] == "cpu" and document["device"]["name"] and document["unsupported"] == {}
     assert "copying memory" in run("bench", *arguments).stdout
     run("bench", "--dtype", "int7", code=2)
+
+
+def test_bench_without_such_a_device(run: Any) -> None:
+    for name in ("cuda", "cuda:1", "hip", "mps", "metal"):
+        if not libbnb.is_available(name):
+            error = run("bench", "--device", name, code=1).stderr
+            assert error.startswith(f"libbnb: error: device {name}: the library in use, ") and "no such device" in error
+    assert "must be one of cpu, cuda" in run("bench", "--device", "tpu", code=1).stderr
+
+
+def test_bench_says_what_a_device_cannot(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*arguments: Any, **options: Any) -> Any:
+        raise libbnb.Unsupported("cgemm_fp8 has no kernel")
+
+    monkeypatch.setattr(libbnb, "matmul_fp8", missing)
+    arguments = ("bench", "--elements", 8192, "--seconds", 0.01)
+    document = json.loads(run(*arguments, "--json").stdout)
+    expected = {f"product fp8, {rows}": "cgemm_fp8 has no kernel" for rows in ("1 row", "256 rows")}
+    assert document["unsupported"] == expected and len(document["results"]) > 10
+    assert "product fp8, 1 row: not there: cgemm_fp8 has no kernel" in run(*arguments).stdout
+
+
+@pytest.fixture
+def gpu() -> Any:
+    """What measures GPUs, on PyTorch's CPU: everything but how it waits."""
+    torch = pytest.importorskip("torch")
+    from libbnb.cli.bench_device import Gpu
+
+    class StandIn(Gpu):
+        waits = 0
+
+        def wait(self) -> None:
+            self.waits += 1
+
+    return StandIn(torch, "cpu")
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_bench_of_tensors(gpu: Any, dtype: str) -> None:
+    from libbnb.cli.bench_operations import Data, operations
+
+    data = Data.make(gpu, 16, dtype)
+    for name, make in operations().items():
+        operation = make(data)
+        for call in operation.calls:
+            call()
+        assert operation.nbytes >= data.size // 2 and (operation.flops > 0) == name.startswith("product"), name
+    assert all(bool(array.isfinite().all()) for array in data.back)
+    for call in gpu.copies(data.back, data.floats):
+        call()
+    assert all(bool((a == b).all()) for a, b in zip(data.back, data.floats, strict=True))
+
+
+@pytest.mark.torch
+def test_the_clock_of_gpus_waits(gpu: Any) -> None:
+    """Between two looks at the clock there are enough calls, and the device is waited for at both."""
+    waits: list[int] = []
+    median = gpu.median([lambda: waits.append(gpu.waits)] * 3, 0.01)
+    assert 0 < median < 1e-3
+    assert gpu.waits % 2 == 0 and gpu.waits > 2
+    called_between = [waits.count(number) for number in range(1, gpu.waits, 2)]
+    assert called_between[-1] > 3 and called_between[-1] % 3 == 0
+    assert sum(called_between) + 3 == len(waits)  # the first three are those that warm up
+
+
+@pytest.mark.torch
+def test_self_test_of_devices(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from libbnb.cli.self_test import differences
+
+    assert differences(gpu) == []
+    array = gpu.array
+    monkeypatch.setattr(gpu, "array", lambda values: array(values) * 1.0001)  # as if the GPU computed something else
+    wrong = {one.operation: one.how for one in differences(gpu) if one.is_error}
+    assert set(wrong) >= {"nf4", "fp4", "int8", "fp8", "product nf4"}
+    assert "bytes differ" in wrong["nf4"] and "relative error" in wrong["product nf4"]
+
+    for exception, how in (
+        (libbnb.Unsupported("no kernel"), ("not there: no kernel", False)),
+        (libbnb.DeviceError("no memory"), ("no memory", True)),
+        (RuntimeError("no idea"), ("no idea", True)),
+    ):
+
+        def fails(values: Any, exception: Exception = exception) -> Any:
+            raise exception
+
+        monkeypatch.setattr(gpu, "array", fails)
+        assert {(one.how, one.is_error) for one in differences(gpu)} == {how}
+
+
+INFO = libbnb.info()
+
+
+def library(**changes: Any) -> Any:
+    """What info() would say with other backends."""
+    return {**INFO, "backends": [{"name": "cpu", "devices": 1}], "skipped": {}, **changes}
+
+
+BOTH = [{"name": "cpu", "devices": 1}, {"name": "cuda", "devices": 2}]
+NONE = [{"name": "cpu", "devices": 1}, {"name": "cuda", "devices": 0}]
+
+
+@pytest.mark.parametrize(
+    ("info", "advice"),
+    [
+        ({"backends": BOTH}, ""),
+        ({"backends": NONE}, "cuda finds none"),
+        ({"skipped": {"cuda": "no device that it can use"}}, "does not work: no device that it can use"),
+        ({"chosen_by": "BNB_BACKEND"}, "BNB_BACKEND names a library that does not have cuda"),
+        ({}, "build it with -Dcuda=enabled"),
+    ],
+)
+def test_doctor_says_why_a_gpu_is_not_used(monkeypatch: pytest.MonkeyPatch, info: Any, advice: str) -> None:
+    from libbnb.cli import doctor
+
+    monkeypatch.setattr(libbnb, "info", lambda: library(**info))
+    monkeypatch.setattr(doctor, "gpus", lambda: {"cuda": "GPU 0: NVIDIA H200"})
+    (finding,) = doctor._gpu()
+    assert finding.found == "GPU 0: NVIDIA H200" and advice in finding.advice and bool(finding.advice) == bool(advice)
+
+
+def test_doctor_shows_libraries_and_devices(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from libbnb.cli import doctor
+    from libbnb.cli.self_test import Difference
+
+    found = [Difference("nf4", "3 bytes differ"), Difference("fp8", "not there", is_error=False)]
+    monkeypatch.setattr(doctor, "differences", lambda device: found)
+    monkeypatch.setattr(doctor, "device_of", lambda name: name)
+    described = {"backends": BOTH, "skipped": {"hip": "broken"}, "installed": {"hip": "libbnb_hip.so"}}
+    monkeypatch.setattr(libbnb, "info", lambda: library(**described))
+    listed = json.loads(run("doctor", "--json", code=1).stdout)["findings"]
+    findings = {one["topic"]: one for one in listed}
+    assert findings["  backend cpu"]["found"] == "1 device" and findings["  backend cuda"]["found"] == "2 devices"
+    assert findings["  library hip"]["found"] == "not used: broken (libbnb_hip.so)"
+    tests = [(one["found"], one["is_error"]) for one in listed if one["topic"] == "self-test on cuda"]
+    assert tests == [("nf4: 3 bytes differ", True), ("fp8: not there", False)]
+    monkeypatch.setattr(doctor, "differences", lambda device: [])
+    assert "the same as on the CPU" in run("doctor").stdout
 
 
 def test_help_names_every_command_and_the_rule(run: Any) -> None:

@@ -22,7 +22,7 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
 
 # Made by an earlier step of a job, or part of the machine that runs it.
-MADE = {"build", "dist", "site", ".venv"}
+MADE = {"build", "dist", "report", "site", ".venv"}
 
 
 @functools.cache

@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import glob
 import importlib.metadata
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -19,7 +17,11 @@ import numpy as np
 import typer
 
 import libbnb
+from libbnb._native import Info
+from libbnb.cli.bench_device import device_of
 from libbnb.cli.console import out, print_json, table
+from libbnb.cli.machine import cpu_fields, gpus, processor
+from libbnb.cli.self_test import differences
 
 # Distribution names; what each is for is in the documentation.
 _PACKAGES = (
@@ -96,17 +98,20 @@ def _library() -> list[Finding]:
     findings = [
         Finding("library", f"{info['library']} (version {info['library_version']}, ABI {info['abi_version']})"),
         Finding("  chosen because", info["chosen_by"]),
-        Finding("  backends", ", ".join(f"{row['name']} ({row['devices']} device)" for row in info["backends"])),
+        *(
+            Finding(f"  backend {row['name']}", f"{row['devices']} device{'s' * (row['devices'] != 1)}")
+            for row in info["backends"]
+        ),
     ]
     for name, reason in info["skipped"].items():
-        findings.append(Finding(f"  {name} library", f"not used: {reason}"))
+        findings.append(Finding(f"  library {name}", f"not used: {reason} ({info['installed'][name]})"))
     if info["isa"] is None:
         advice = f"BNB_CPU_ISA is {os.environ.get('BNB_CPU_ISA')!r}: {info['isa_reason']}; correct or unset it"
         return [*findings, Finding("instruction set", "none", advice, is_error=True)]
     findings.append(Finding("instruction set", f"{info['isa']}: {info['isa_reason']}"))
     isas = ", ".join(row["name"] + ("" if row["available"] else " (not on this CPU)") for row in info["isas"])
     findings.append(Finding("  in the library", isas))
-    return [*findings, _threads(info["num_threads"]), _self_test()]
+    return [*findings, _threads(info["num_threads"]), _self_test(), *_device_tests(info)]
 
 
 def _threads(threads: int) -> Finding:
@@ -127,12 +132,30 @@ def _self_test() -> Finding:
     return Finding("self-test", "wrong numbers", "libbnb computes wrong numbers here: please report it", is_error=True)
 
 
+def _device_tests(info: Info) -> list[Finding]:
+    """The same on GPUs, against the CPU. PyTorch is imported if there is a GPU that libbnb can use."""
+    findings: list[Finding] = []
+    for row in info["backends"]:
+        if row["name"] == "cpu" or not row["devices"]:
+            continue
+        topic = f"self-test on {row['name']}"
+        try:
+            found = differences(device_of(row["name"]))
+        except libbnb.Unsupported as error:
+            findings.append(Finding(topic, f"not done: {error}"))
+            continue
+        if not found:
+            findings.append(Finding(topic, "the same as on the CPU"))
+        for one in found:
+            advice = f"{one.operation} fails on {row['name']}: please report it" if one.is_error else ""
+            findings.append(Finding(topic, f"{one.operation}: {one.how}", advice, one.is_error))
+    return findings
+
+
 def _cpu() -> list[Finding]:
-    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
+    fields = cpu_fields()
     present = set((fields.get("flags") or fields.get("Features") or "").split())
-    name = fields.get("model name") or platform.processor() or platform.machine()
-    findings = [Finding("CPU", f"{name} ({platform.machine()})")]
+    findings = [Finding("CPU", f"{processor()} ({platform.machine()})")]
     if present:
         findings.append(
             Finding("  features", " ".join(flag for flag in _FLAGS if flag in present) or "none libbnb uses")
@@ -141,23 +164,28 @@ def _cpu() -> list[Finding]:
 
 
 def _gpu() -> list[Finding]:
-    nodes = sorted(glob.glob("/dev/nvidia[0-9]*"))
-    found = ", ".join(nodes) if nodes else "ROCm (/dev/kfd)" if os.path.exists("/dev/kfd") else ""
-    if not found and not shutil.which("nvidia-smi"):
+    found = gpus()
+    if not found:
         return [Finding("GPU", "none found")]
-    used = _backend_names()
-    if used & {"cuda", "hip", "metal"}:
-        return [Finding("GPU", found or "nvidia-smi is installed")]
-    return [
-        Finding("GPU", found or "nvidia-smi is installed", "there is a GPU, but the library in use has the CPU only")
-    ]
-
-
-def _backend_names() -> set[str]:
     try:
-        return {str(row["name"]) for row in libbnb.info()["backends"]}
+        info = libbnb.info()
     except libbnb.Error:
-        return set()
+        return [Finding("GPU", text) for text in found.values()]
+    return [Finding("GPU", text, _why_not_used(name, info)) for name, text in found.items()]
+
+
+def _why_not_used(backend: str, info: Info) -> str:
+    """What to do for a GPU that there is to be used; nothing if it is, or another one."""
+    devices = {row["name"]: row["devices"] for row in info["backends"]}
+    if any(count for name, count in devices.items() if name != "cpu"):
+        return ""
+    if backend in devices:
+        return f"there is a GPU, but {backend} finds none: is its driver right, does CUDA_VISIBLE_DEVICES hide it?"
+    if backend in info["skipped"]:
+        return f"there is a GPU, but libbnb's library for {backend} does not work: {info['skipped'][backend]}"
+    if info["chosen_by"] in ("BNB_LIB_PATH", "BNB_BACKEND"):
+        return f"there is a GPU, but {info['chosen_by']} names a library that does not have {backend}"
+    return f"there is a GPU, but this installation is without {backend}: build it with -D{backend}=enabled"
 
 
 def _environment() -> list[Finding]:
