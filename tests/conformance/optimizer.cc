@@ -204,6 +204,17 @@ void option_cases(Suite &suite, const Optimizer &optimizer) {
   }
 }
 
+// Blocks in which all is skipped, whatever a backend thinks of their size.
+void skip_cases(Suite &suite, const Optimizer &optimizer) {
+  for (const char *options : {"skip_zeros", "skip_elements", "skip_both"}) {
+    for (int64_t blocksize : {1, 3, 8, 100, 512, 5000}) {
+      for (Fill fill : {Fill::kZeros, Fill::kMixed}) {
+        check(suite, optimizer, option(options), {{1003, blocksize}, kBF16, kF32, fill});
+      }
+    }
+  }
+}
+
 void size_cases(Suite &suite, const Optimizer &optimizer) {
   const Variant decay = option("decay"), trust = option("trust");
   for (Size size : edge_sizes(1, suite.quick())) check(suite, optimizer, decay, {size, kF32, kF32, Fill::kNormal});
@@ -277,6 +288,7 @@ CONFORMANCE(optimizer) {
     if (suite.quick() && (optimizer.value == BNB_LAMB || optimizer.value == BNB_LARS)) continue;  // Adam and momentum
     option_cases(suite, optimizer);
     size_cases(suite, optimizer);
+    skip_cases(suite, optimizer);
     if (!suite.quick()) fill_cases(suite, optimizer);
     suite.check_on_each(std::string("optimizer/") + optimizer.name + "/zeros_stay_zeros",
                         [&](const Target &target, Random &random) { return zeros_stay(optimizer, target, random); });
