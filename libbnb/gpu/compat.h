@@ -16,6 +16,7 @@
 //   count_bits(bits)              how many are 1
 //   atomic_max, atomic_add, atomic_or    on memory; returns what was there
 //   atomic_load, atomic_store     on memory that other threads change at the same time
+//   dot4(a, b, sum)               sum + the products of four int8 in a and in b
 //
 // Host code must not use kWarp: AMD has both sizes, and only the device's compiler knows.
 #ifndef BNB_GPU_COMPAT_H_
@@ -115,5 +116,25 @@ BNB_DEVICE void atomic_store(uint32_t *p, uint32_t x) { atomicExch(p, x); }
 }  // namespace bnb::gpu
 
 #endif
+
+namespace bnb::gpu {
+
+BNB_DEVICE int dot4(int a, int b, int sum) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 610
+  return __dp4a(a, b, sum);
+#elif defined(__gfx906__) || defined(__gfx908__) || defined(__gfx90a__) || defined(__gfx940__) || defined(__gfx941__) || \
+    defined(__gfx942__) || defined(__gfx950__) || defined(__gfx1011__) || defined(__gfx1012__) || defined(__gfx1030__) || \
+    defined(__gfx1031__) || defined(__gfx1032__) || defined(__gfx1034__)
+  return __builtin_amdgcn_sdot4(a, b, sum, false);
+#elif defined(__gfx1100__) || defined(__gfx1101__) || defined(__gfx1102__) || defined(__gfx1103__) || defined(__gfx1150__) || \
+    defined(__gfx1151__) || defined(__gfx1200__) || defined(__gfx1201__)
+  return __builtin_amdgcn_sudot4(true, a, true, b, sum, false);
+#else
+  for (int i = 0; i < 32; i += 8) sum += int(int8_t(uint32_t(a) >> i)) * int(int8_t(uint32_t(b) >> i));
+  return sum;
+#endif
+}
+
+}  // namespace bnb::gpu
 
 #endif  // BNB_GPU_COMPAT_H_
