@@ -203,7 +203,26 @@ struct Layer {
   bool bias;
 };
 
-// The whole layer in one call, or (parts) its two halves with memory of their own in between.
+// What the first half of a layer makes of its activations, quantized on the CPU: its bits are those of every device.
+struct Quantized {
+  Bytes codes;
+  std::vector<float> row_stats;
+  std::vector<int64_t> columns;
+
+  Quantized(const Layer &c, Bytes content) : codes(size_t(c.s.m * c.s.k)), row_stats(size_t(c.s.m)) {
+    Bytes marks(static_cast<size_t>(c.s.k));
+    int64_t matrix[2] = {c.s.m, c.s.k}, rows = c.s.m, cols = c.s.k;
+    constexpr DLDevice kCpu{kDLCPU, 0};
+    DLTensor a{content.data(), kCpu, 2, c.dtype, matrix, nullptr, 0}, ca{codes.data(), kCpu, 2, kI8, matrix, nullptr, 0};
+    DLTensor sa{row_stats.data(), kCpu, 1, kF32, &rows, nullptr, 0}, marked{marks.data(), kCpu, 1, kU8, &cols, nullptr, 0};
+    if (cquantize_int8_vectorwise(&a, c.threshold, &ca, &sa, &marked, nullptr) != BNB_OK) codes.clear();
+    for (int64_t k = 0; k < c.s.k; ++k) {
+      if (marks[size_t(k)]) columns.push_back(k);
+    }
+  }
+};
+
+// The whole layer in one call, or (parts) its second half with what the first one makes.
 Call layer(const Layer &c, bool parts, Random &random) {
   const Shape s = c.s;
   const float threshold = c.threshold;
@@ -211,7 +230,8 @@ Call layer(const Layer &c, bool parts, Random &random) {
   std::vector<float> values;
   for (int64_t i = 0; i < s.m * s.k; ++i) values.push_back(random.normal() * (random.one_in(s.k) ? 20.0f : 1.0f));
   if (!values.empty() && random.one_in(3)) values[0] = std::numeric_limits<float>::infinity();
-  const int A = add_matrix(call, "A", c.dtype, s.m, s.k, s.gap, narrowed(c.dtype, values));
+  const Bytes content = narrowed(c.dtype, values);
+  const int A = add_matrix(call, "A", c.dtype, s.m, s.k, s.gap, content);
   const int CB = add_matrix(call, "CB", kI8, s.n, s.k, s.gap, random_bytes(s.n * s.k, random));
   std::vector<float> stats, bias_values;
   for (int64_t n = 0; n < s.n; ++n) stats.push_back(std::fabs(random.normal()));
@@ -219,36 +239,30 @@ Call layer(const Layer &c, bool parts, Random &random) {
   const int SCB = call.input("SCB", kF32, {s.n}, bytes_of(stats));
   const int bias = call.input("bias", kF32, {s.n}, bytes_of(bias_values));
   const Out out(call, c.dtype, s, random);
+  int CA = -1, SA = -1, list = -1;
+  if (parts) {
+    const Quantized half(c, content);
+    CA = call.input("CA", kI8, {s.m, s.k}, half.codes);
+    SA = call.input("SA", kF32, {s.m}, bytes_of(half.row_stats));
+    list = call.input("outlier_cols", kI64, {int64_t(half.columns.size())}, bytes_of(half.columns));
+  }
   call.invoke = [=, biased = c.bias](DLTensor *const *t) {
     Out::View view;
     out.look(t, &view);
     const DLTensor *bias_tensor = biased ? t[bias] : nullptr;
     if (!parts) return clinear_int8(t[A], t[CB], t[SCB], threshold, bias_tensor, &view.tensor, nullptr);
-    Bytes codes(size_t(s.m * s.k)), marks(static_cast<size_t>(s.k));
-    std::vector<float> rows(static_cast<size_t>(s.m));
-    std::vector<int64_t> columns;
-    int64_t matrix[2] = {s.m, s.k}, row_count = s.m, column_count = s.k;
-    DLTensor ca{codes.data(), t[A]->device, 2, kI8, matrix, nullptr, 0}, sa{rows.data(), t[A]->device, 1, kF32, &row_count, nullptr, 0};
-    DLTensor marked{marks.data(), t[A]->device, 1, kU8, &column_count, nullptr, 0};
-    const bnb_status status = cquantize_int8_vectorwise(t[A], threshold, &ca, &sa, &marked, nullptr);
-    if (status != BNB_OK) return status;
-    for (int64_t k = 0; k < s.k; ++k) {
-      if (marks[size_t(k)]) columns.push_back(k);
-    }
-    int64_t outliers = int64_t(columns.size());
-    DLTensor list{columns.data(), t[A]->device, 1, kI64, &outliers, nullptr, 0};
-    return cgemm_int8_mixed(t[A], &ca, t[CB], &sa, t[SCB], &list, bias_tensor, &view.tensor, nullptr);
+    return cgemm_int8_mixed(t[A], t[CA], t[CB], t[SA], t[SCB], t[list], bias_tensor, &view.tensor, nullptr);
   };
   return call;
 }
 
 void check_layer(Suite &suite, const std::string &name, const Layer &c) {
   suite.check_on_each(name, [&](const Target &target, Random &random) {
-    if (!target.isa) return std::string();  // the parts look at their results from the host
     Random same = random;
     const Call whole = layer(c, false, random), parts = layer(c, true, same);
     std::vector<Bytes> want, got;
     std::string problem = run(parts, target, kAround[0], &want);
+    want.resize(whole.tensors.size());  // `parts` has more inputs behind
     for (const Placement &placement : kAround) {
       if (problem.empty()) problem = run(whole, target, placement, &got);
       if (problem.empty()) problem = compare(whole, got, want);
