@@ -26,6 +26,12 @@ inline bool whole_blocks(const GemmArgs &args, int64_t codes) {
   return args.k > 0 && args.k < Gemm::kMostColumns && args.k % args.blocksize == 0 && args.blocksize % codes == 0;
 }
 
+// A number as an argument that templates can take.
+template <int kNumber>
+struct Constant {
+  static constexpr int kValue = kNumber;
+};
+
 inline bool has_e4m3_codes(const GemmArgs &args) {
   return args.quant_type == BNB_FP8_E4M3FN || args.quant_type == BNB_MXFP8_E4M3FN;
 }

@@ -7,12 +7,16 @@
 
 namespace bnb::gpu {
 
-#define BNB_WEAK __attribute__((weak))  // as the operations of ops.h
-BNB_WEAK bool few_rows_matrix_4bit(const GemmArgs &, const Queue &);
-BNB_WEAK bnb_status multiply_few_rows_matrix_4bit(const GemmArgs &, const Queue &);
-BNB_WEAK bool few_rows_matrix_fp8(const GemmArgs &, const Queue &);
-BNB_WEAK bnb_status multiply_few_rows_matrix_fp8(const GemmArgs &, const Queue &);
-#undef BNB_WEAK
+// Weak as the operations of ops.h are.
+#define BNB_METHOD(method)                                                   \
+  __attribute__((weak)) bool fits_##method(const GemmArgs &, const Queue &); \
+  __attribute__((weak)) bnb_status multiply_##method(const GemmArgs &, const Queue &);
+
+BNB_METHOD(matrix_few_4bit)
+BNB_METHOD(matrix_few_fp8)
+BNB_METHOD(matrix_many_4bit)
+BNB_METHOD(matrix_many_fp8)
+#undef BNB_METHOD
 
 }  // namespace bnb::gpu
 

@@ -127,8 +127,8 @@ struct AsyncCopies {
   std::vector<size_t> group_ends;
 };
 
-// Those of the running thread.
-static inline AsyncCopies &async_copies() {
+// Those of the running thread. One for all files: methods of classes, which are one for all, call copy_async(), too.
+inline AsyncCopies &async_copies() {
   static std::vector<AsyncCopies> of_threads(simt::kMaxThreads);
   AsyncCopies &mine = of_threads[thread_index()];
   if (mine.launch != simt::launch_number() || mine.block != grid_index()) mine = {simt::launch_number(), grid_index(), {}, {}};

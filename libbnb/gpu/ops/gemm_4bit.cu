@@ -9,7 +9,8 @@ namespace bnb::gpu {
 namespace {
 
 constexpr GemmMethod kMethods[] = {
-    {"few rows, matrix", few_rows_matrix_4bit, multiply_few_rows_matrix_4bit},  // fewer instructions per weight
+    {"few rows, matrix", fits_matrix_few_4bit, multiply_matrix_few_4bit},  // fewer instructions per weight
+    {"many rows, matrix", fits_matrix_many_4bit, multiply_matrix_many_4bit},
     {"few rows", few_rows, multiply_few_rows<Nibbles>},  // reads every code once
     {"plain", any_shape, multiply_any_shape<Nibbles>},
 };

@@ -10,7 +10,8 @@ namespace {
 
 template <typename Codec>
 constexpr GemmMethod kMethods[] = {
-    {"few rows, matrix", few_rows_matrix_fp8, multiply_few_rows_matrix_fp8},  // fewer instructions per weight
+    {"few rows, matrix", fits_matrix_few_fp8, multiply_matrix_few_fp8},  // fewer instructions per weight
+    {"many rows, matrix", fits_matrix_many_fp8, multiply_matrix_many_fp8},
     {"few rows", few_rows, multiply_few_rows<Codec>},  // reads every code once
     {"plain", any_shape, multiply_any_shape<Codec>},
 };

@@ -1,25 +1,38 @@
 // SPDX-License-Identifier: MIT
-// Products with FP8 and MXFP8 weights by matrix instructions, for few rows.
+// Products with FP8 and MXFP8 weights by matrix instructions.
 #include "gpu/gemm_matrix.h"
-#include "gpu/gemm_matrix_few.h"
+#include "gpu/gemm_matrix_many.h"
 
 namespace bnb::gpu {
 namespace {
 
-template <typename Tag, bool kE4M3>
-bnb_status multiply(const GemmArgs &args, const Queue &queue) {
-  if (args.blocksize % 64 == 0) return multiply_matrix_few_rows<Tag, BytePairs<Tag, kE4M3>, 16>(args, queue);
-  return multiply_matrix_few_rows<Tag, BytePairs<Tag, kE4M3>, 8>(args, queue);
+// Calls body(tag, pairs, codes) with the codes that a lane takes of a stretch, which is in one block.
+template <typename Body>
+bnb_status with_codes(const GemmArgs &args, Body &&body) {
+  const auto with_dtype = [&](auto tag) {
+    using Tag = decltype(tag);
+    const auto with_pairs = [&](auto pairs) {
+      return args.blocksize % 64 == 0 ? body(tag, pairs, Constant<16>{}) : body(tag, pairs, Constant<8>{});
+    };
+    return has_e4m3_codes(args) ? with_pairs(BytePairs<Tag, true>{}) : with_pairs(BytePairs<Tag, false>{});
+  };
+  return args.dtype == DType::kF16 ? with_dtype(F16{}) : with_dtype(BF16{});
 }
 
 }  // namespace
 
-bool few_rows_matrix_fp8(const GemmArgs &args, const Queue &queue) { return few_rows_matrix(args, queue, 32); }
+bool fits_matrix_few_fp8(const GemmArgs &args, const Queue &queue) { return few_rows_matrix(args, queue, 32); }
+bnb_status multiply_matrix_few_fp8(const GemmArgs &args, const Queue &queue) {
+  return with_codes(args, [&](auto tag, auto pairs, auto codes) {
+    return multiply_matrix_few_rows<decltype(tag), decltype(pairs), decltype(codes)::kValue>(args, queue);
+  });
+}
 
-bnb_status multiply_few_rows_matrix_fp8(const GemmArgs &args, const Queue &queue) {
-  const bool half = args.dtype == DType::kF16;
-  if (has_e4m3_codes(args)) return half ? multiply<F16, true>(args, queue) : multiply<BF16, true>(args, queue);
-  return half ? multiply<F16, false>(args, queue) : multiply<BF16, false>(args, queue);
+bool fits_matrix_many_fp8(const GemmArgs &args, const Queue &queue) { return many_rows_matrix(args, queue, 32); }
+bnb_status multiply_matrix_many_fp8(const GemmArgs &args, const Queue &queue) {
+  return with_codes(args, [&](auto tag, auto pairs, auto codes) {
+    return multiply_matrix_many_rows<decltype(tag), decltype(pairs), decltype(codes)::kValue>(args, queue);
+  });
 }
 
 }  // namespace bnb::gpu
