@@ -45,7 +45,7 @@ BNB_DEVICE float bias_of(const Gemm &args, int64_t column) {
   }
 }
 
-// A way to multiply. The first of an operation's list that fits is taken.
+// A way to multiply. The first of an operation's list that fits is taken; NULL: another library has it.
 struct GemmMethod {
   const char *name;
   bool (*fits)(const GemmArgs &, const Queue &);
@@ -56,7 +56,7 @@ template <int kMethods>
 bnb_status multiply_by(const GemmMethod (&methods)[kMethods], const GemmArgs &args, const Queue &queue) {
   if (args.m == 0 || args.n == 0) return BNB_OK;
   for (const GemmMethod &method : methods) {
-    if (method.fits(args, queue)) return method.multiply(args, queue);
+    if (method.fits && method.fits(args, queue)) return method.multiply(args, queue);
   }
   return fail(BNB_ERROR_INTERNAL, "no kernel for this product");
 }

@@ -7,11 +7,13 @@
 
 namespace bnb::gpu {
 
-// Weak as the operations of ops.h are.
+// Weak as the operations of ops.h are: those that a library does not have are NULL.
 #define BNB_METHOD(method)                                                   \
   __attribute__((weak)) bool fits_##method(const GemmArgs &, const Queue &); \
   __attribute__((weak)) bnb_status multiply_##method(const GemmArgs &, const Queue &);
 
+BNB_METHOD(hopper_4bit)
+BNB_METHOD(hopper_fp8)
 BNB_METHOD(matrix_few_4bit)
 BNB_METHOD(matrix_few_fp8)
 BNB_METHOD(matrix_many_4bit)

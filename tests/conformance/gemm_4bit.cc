@@ -25,6 +25,7 @@ std::vector<ProductCase> shapes(bool quick) {
   }
   for (int64_t m : {0, 1, 6, 18}) cases.push_back({m, 0, 64, 64});
   cases.push_back({0, 16, 64, 64});
+  for (int64_t n : {9, 72}) cases.push_back({70, n, 192, 64});  // many rows of GPUs
   if (quick) return cases;
   for (int64_t m : {1, 4, 17, 70}) cases.push_back({m, 300, 2304, 64});  // several panels, several stretches
   for (int64_t m : {260, 515}) cases.push_back({m, 45, 1088, 64});

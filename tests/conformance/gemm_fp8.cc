@@ -31,6 +31,7 @@ std::vector<ProductCase> shapes(bool quick) {
     cases.push_back({m, 4, 0, 64});
   }
   cases.push_back({0, 16, 64, 64});
+  for (int64_t n : {9, 72}) cases.push_back({70, n, 192, 64});  // many rows of GPUs
   if (quick) return cases;
   for (int64_t m : {1, 4, 17, 70}) {  // several panels, several stretches
     cases.push_back({m, 300, 2304, 2304});

@@ -17,6 +17,7 @@ std::vector<ProductCase> shapes(int64_t blocksize, bool quick) {
   }
   for (int64_t m : {0, 1, 6, 18}) cases.push_back({m, 0, 64, blocksize});
   cases.push_back({0, 16, 64, blocksize});
+  for (int64_t n : {9, 72}) cases.push_back({70, n, 192, blocksize});  // many rows of GPUs
   if (quick) return cases;
   for (int64_t m : {1, 4, 17, 70}) cases.push_back({m, 300, 2304, blocksize});  // several panels, several stretches
   for (int64_t m : {260, 515}) cases.push_back({m, 45, 1056, blocksize});

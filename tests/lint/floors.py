@@ -36,7 +36,7 @@ ROOMS: dict[str, list[str]] = {
     "libbnb/gpu": [*FOUNDATION, "gpu/"],
     "libbnb/cuda": [*FOUNDATION, "gpu/", "cuda/"],
     "libbnb/hip": [*FOUNDATION, "gpu/", "hip/"],
-    "libbnb/emulated": ["gpu/ops/"],
+    "libbnb/emulated": ["gpu/ops/", "cuda/"],
     "libbnb/metal": [*FOUNDATION, "metal/"],
     "libbnb/api": [*FOUNDATION, "reference/", "cpu/", "api/"],
     "python": PUBLIC,
