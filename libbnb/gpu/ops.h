@@ -7,7 +7,7 @@
 
 namespace bnb::gpu {
 
-#define BNB_OP(op, Args) __attribute__((weak)) bnb_status op(const Args &, Queue);  // weak: one that is missing is a NULL slot
+#define BNB_OP(op, Args) bnb_status op(const Args &, Queue);
 #include "core/ops.inc"
 #include "core/tool_ops.inc"
 #undef BNB_OP
