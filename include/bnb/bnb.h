@@ -261,11 +261,11 @@ BNB_API bnb_status cdequantize_int8_mm(const DLTensor *A, const DLTensor *row_st
  * plus |bias|, and u = 2^-24, 2^-11, 2^-8 for an output in fp32, fp16, bf16:
  *   |out - (sum of a * w + bias)|  <=  u * |out| + (w_error + (K + 8) * 2^-24) * S
  *                                        + 2^-125 * sum of (1 + |a|) * (1 + L)      (and for out in fp16 + 2^-25)
- * w_error is 0 for fp32 activations, 2^-15 (on GPUs 2^-11) for fp16 and 2^-8 for bf16 ones: what weights are rounded to on
- * instruction sets and devices that multiply in such a type (docs/kernels.md has each); on the others it is 0. L is the largest |w|
- * that the scales allow: max |scale| times the largest value of the format (1 for 4-bit codes). Results depend on the shapes and on
- * the instruction set or device, never on the number of threads. An infinity or NaN among the activations, the weights, the scales or the bias makes the outputs
- * that it reaches infinite or NaN; so may an S, a sum of |a|, or a sum of |a * code|, of 2^127 or more. */
+ * w_error is 0 for fp32 activations, 2^-15 (on GPUs 2^-11) for fp16 and 2^-8 for bf16 ones: what weights are rounded to where products
+ * are of such a type (docs/kernels.md has each); elsewhere it is 0. L is the largest |w| that the scales allow: max |scale| times the
+ * largest value of the format (1 for 4-bit codes). Results depend on the shapes and on the instruction set or device, never on the number
+ * of threads. An infinity or NaN among the activations, the weights, the scales or the bias makes the outputs that it reaches infinite or
+ * NaN; so may an S, a sum of |a|, or a sum of |a * code|, of 2^127 or more. */
 
 /* out = A @ dequantize(B)^T + bias, the product of a linear layer with NF4 or FP4 weights.
  * A: float dtype, [M, K], rows may be strided.  B: the packed codes of [N, K], as cquantize_4bit writes them: any dtype of 1,
