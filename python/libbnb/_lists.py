@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libbnb._errors import InvalidArgument, LoadError
-from libbnb._native import NULL, SLOT, TENSOR_OFFSET, View, check, ffi, lib
+from libbnb._native import NULL, SLOT, TENSOR_OFFSET, View, check, ffi, lib, settle
 
 Words = NDArray[np.int64]
 
@@ -140,6 +140,7 @@ def update(config: OptimizerConfig, entries: OptimizerEntries | None, blocksize:
         check(lib.coptimizer_update_8bit(config.struct, pointer, rows, blocksize, stream))
     else:
         check(lib.coptimizer_update_32bit(config.struct, pointer, rows, stream))
+    settle(stream)
 
 
 def measure_norms(
@@ -157,3 +158,4 @@ def measure_norms(
             outputs.write(i, [view])
         arguments.append(NULL if view is None else outputs.tensor(0, i))
     check(lib.cmeasure_norms(ffi.cast("DLTensor **", pointers.ctypes.data), len(tensors), *arguments, stream))
+    settle(stream)

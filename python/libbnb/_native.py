@@ -151,6 +151,18 @@ def fail(status: int) -> NoReturn:
     raise _EXCEPTIONS.get(status, InternalError)(message)
 
 
+# A stream that is NULL to C, Metal's default queue. PyTorch does not show its own queue, so the two wait for each
+# other: arrays.stream_of() waits for PyTorch's when it gives this out, whoever passed it to C calls settle().
+METAL_STREAM = ffi.cast("void *", 0)
+_METAL = 8  # the kind of device in DLPack
+
+
+def settle(stream: Any) -> None:
+    """Returns when others may see what was queued on a stream; at once, unless it is `METAL_STREAM`."""
+    if stream is METAL_STREAM:
+        synchronize(_METAL)
+
+
 def check(status: int) -> None:
     """Raises the exception of a status, or returns if it is BNB_OK."""
     if status:
@@ -241,6 +253,8 @@ def call(function: Any, stream: Any, *arguments: Any) -> None:
     frames.append(frame)
     if status:
         fail(status)
+    if stream is METAL_STREAM:
+        settle(stream)
 
 
 class Nested:

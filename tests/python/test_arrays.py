@@ -8,6 +8,7 @@ import gc
 import sys
 import weakref
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import ml_dtypes
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 import libbnb
 from kinds import BF16, Exporter, Kind
+from libbnb import _native
 from libbnb.arrays import kind_of
 from libbnb.functional import fourbit
 
@@ -345,3 +347,57 @@ def test_results_do_not_share_memory() -> None:
     libbnb.quantize_nf4(-x)
     np.testing.assert_array_equal(first[0], kept[0])
     np.testing.assert_array_equal(first[1].absmax, kept[1])
+
+
+class OnMetal:
+    """What libbnb looks at of a tensor on device "mps", of which there are none here."""
+
+    is_cpu, is_mps, is_cuda = False, True, False
+    device = SimpleNamespace(type="mps", index=0)
+
+    def __init__(self, dtype: Any, offset: int = 0) -> None:
+        self.dtype, self._offset = dtype, offset
+
+    def storage_offset(self) -> int:
+        return self._offset
+
+    def numel(self) -> int:
+        return 10
+
+    def data_ptr(self) -> int:
+        return 4096
+
+
+@pytest.mark.torch
+def test_metal_tensors_that_begin_inside_a_buffer() -> None:
+    torch = pytest.importorskip("torch")
+    from libbnb.arrays.torch_kind import TorchKind
+
+    kind = TorchKind()
+    view = kind._view(OnMetal(torch.float32), "A")
+    assert view[4] == 4096 and view[5] == _native.device_word(8, 0)
+    with pytest.raises(libbnb.InvalidArgument, match="A begins inside of another tensor's memory"):
+        kind._view(OnMetal(torch.float32, 3), "A")
+
+
+@pytest.mark.torch
+def test_queues_of_metal_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's before the call, ours after it; on other devices nobody waits."""
+    torch = pytest.importorskip("torch")
+    from libbnb.arrays.torch_kind import TorchKind
+
+    events: list[Any] = []
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: events.append("torch"))
+    monkeypatch.setattr(_native, "synchronize", lambda *device: events.append(device))
+    stream = TorchKind().stream(OnMetal(torch.float32))
+    assert events == ["torch"] and stream == _native.NULL
+    _native.call(lambda *arguments: events.append(arguments) or 0, stream, 5)
+    assert events[1:] == [(5, _native.NULL), (8,)]
+    _native.call(lambda *arguments: 0, _native.NULL, 5)
+    assert len(events) == 3
+
+
+def test_synchronize() -> None:
+    _native.synchronize(1)
+    with pytest.raises(libbnb.Error):
+        _native.synchronize(8 if not libbnb.is_available("metal") else 99)

@@ -7,7 +7,7 @@ import sys
 from typing import Any, ClassVar
 
 from libbnb._errors import InvalidArgument
-from libbnb._native import NULL, View, device_word, ffi
+from libbnb._native import METAL_STREAM, NULL, View, device_word, ffi
 from libbnb.arrays.base import CPU, Array, ArrayKind, HostArray, as_matrix, rows_and_cols
 from libbnb.arrays.dtypes import WORDS, matrix_word, name_of
 from libbnb.arrays.memory import LARGE, prefer_huge_pages
@@ -67,6 +67,10 @@ class TorchKind(ArrayKind):
         if word is None:
             raise InvalidArgument(f"{name} has dtype {tensor.dtype}, which no operation takes")
         device = CPU if tensor.is_cpu else self._device(tensor.device, name)
+        if (
+            device != CPU and tensor.is_mps and tensor.storage_offset()
+        ):  # data_ptr() is a Metal buffer, to which nothing can be added
+            raise InvalidArgument(f"{name} begins inside of another tensor's memory, which Metal does not allow here")
         try:
             return (tensor.numel(), 0, 1, 1, tensor.data_ptr(), device, word)
         except RuntimeError as error:  # those of functorch's transforms, for example
@@ -79,6 +83,8 @@ class TorchKind(ArrayKind):
             array = array.contiguous()
         if array.is_neg():
             array = array.resolve_neg()
+        if not array.is_cpu and array.is_mps and array.storage_offset():
+            array = array.clone()
         return array, self._view(array, name)
 
     def write(self, array: Array, name: str) -> View:
@@ -102,7 +108,7 @@ class TorchKind(ArrayKind):
     def read_rows(self, array: Array, name: str) -> tuple[Array, View]:
         if type(array) is not self._tensor or array.layout is not self._strided:
             self._accept(array, name)
-        if array.dim() == 2 and not array.is_contiguous() and not array.is_neg():
+        if array.dim() == 2 and not array.is_contiguous() and not array.is_neg() and not array.is_mps:
             rows, cols = array.shape
             if rows > 1 and array.stride(1) == 1 and array.stride(0) >= cols:
                 view = self._view(array, name)
@@ -153,6 +159,9 @@ class TorchKind(ArrayKind):
         return self._dispatch_modes() > 0 or self._transforms() is not None
 
     def stream(self, array: Array) -> Any:
+        if array.is_mps:
+            self._torch.mps.synchronize()
+            return METAL_STREAM
         if not array.is_cuda:
             return NULL
         return ffi.cast("void *", self._torch.cuda.current_stream(array.device).cuda_stream)

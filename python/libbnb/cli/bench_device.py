@@ -18,13 +18,11 @@ import numpy as np
 
 import libbnb
 from libbnb._devices import backend_of
-from libbnb._native import synchronize
 from libbnb.cli.machine import apple_chip, processor
 
 Array: TypeAlias = Any
 Call: TypeAlias = Callable[[], object]
 
-_METAL = 8  # the kind of device in DLPack
 _SHORTEST = 2e-3  # seconds between two looks at the clock of a GPU, which waiting for it should not be much of
 
 
@@ -130,8 +128,7 @@ class Gpu(Device):
         if self.kind == "cuda":
             self._torch.cuda.synchronize(self._device)
         else:
-            self._torch.mps.synchronize()
-            synchronize(_METAL, self._device.index or 0)  # the queue of libbnb is not PyTorch's
+            self._torch.mps.synchronize()  # calls of libbnb are done when they return
 
     def median(self, calls: Sequence[Call], seconds: float) -> float:
         """As of the host, but of many calls between two looks at the clock: waiting takes a GPU some time, too."""
