@@ -8,9 +8,10 @@
 #ifndef BNB_GPU_DEQUANTIZE_BLOCKS_H_
 #define BNB_GPU_DEQUANTIZE_BLOCKS_H_
 
-#include "core/ops.h"
+#include <type_traits>
+
 #include "gpu/launch.h"
-#include "gpu/vectors.h"
+#include "gpu/scales.h"
 
 namespace bnb::gpu {
 
@@ -19,20 +20,32 @@ constexpr int kDecodeItems = 8;
 constexpr int kDecodeThreads = 256;
 constexpr int kDecodeTile = kDecodeItems * kDecodeThreads;
 
-template <typename Tag, typename Decoder, typename Scales>
+// Scales that are fp32 numbers and nothing else.
+struct PlainScales {
+  const void *scale;
+  BNB_DEVICE_METHOD float at(int64_t block) const { return load<float>(scale, block); }
+};
+
+// What tells the scales of blocks, by at().
+template <typename AnyScales>
+BNB_DEVICE const AnyScales &reader_of(const AnyScales &scales) { return scales; }
+BNB_DEVICE ScaleReader reader_of(const Scales &scales) { return ScaleReader(scales); }
+
+template <typename Tag, typename Decoder, typename AnyScales>
 BNB_KERNEL void BNB_THREADS(kDecodeThreads)
-    dequantize_any(typename Decoder::Args more, Scales scales, Divisor blocksize, int64_t n, void *out) {
+    dequantize_any(typename Decoder::Args more, AnyScales all_scales, Divisor blocksize, int64_t n, void *out) {
   BNB_SHARED typename Decoder::Shared shared;
   const Decoder decoder(more, shared);
+  const auto &scales = reader_of(all_scales);
   barrier();
   for (int64_t tile = grid_index(); tile * kDecodeTile < n; tile += grid_count()) {
     const int64_t i = tile * kDecodeTile + int64_t(thread_index()) * kDecodeItems;
     if (i >= n) continue;
-    float x[kDecodeItems];
-    decoder.read(i, n - i, x);
     int64_t block = blocksize.of(i);
     const int64_t end = (block + 1) * blocksize.value;
-    float scale = scales.at(block);
+    float scale = scales.at(block);  // on its way while codes are waited for
+    float x[kDecodeItems];
+    decoder.read(i, n - i, x);
     if (end - i >= kDecodeItems || end >= n) {
       BNB_UNROLL
       for (int j = 0; j < kDecodeItems; ++j) x[j] *= scale;
@@ -51,19 +64,17 @@ BNB_KERNEL void BNB_THREADS(kDecodeThreads)
   }
 }
 
-template <typename Tag, typename Decoder, typename Scales>
-bnb_status dequantize_blocks(const typename Decoder::Args &more, const Scales &scales, int64_t blocksize, int64_t n, void *out,
+template <typename Tag, typename Decoder, typename AnyScales>
+bnb_status dequantize_blocks(const typename Decoder::Args &more, const AnyScales &scales, int64_t blocksize, int64_t n, void *out,
                              const Queue &queue) {
-  constexpr int kPerMultiprocessor = 8;
-  const Grid grid{blocks_for(queue, ceil_div(n, kDecodeTile), kPerMultiprocessor), kDecodeThreads};
-  return launch(dequantize_any<Tag, Decoder, Scales>, grid, queue, more, scales, Divisor(blocksize), n, out);
+  if constexpr (std::is_same_v<AnyScales, AbsmaxView>) {
+    return dequantize_blocks<Tag, Decoder>(more, Scales(scales), blocksize, n, out, queue);
+  } else {
+    constexpr int kPerMultiprocessor = 8;
+    const Grid grid{blocks_for(queue, ceil_div(n, kDecodeTile), kPerMultiprocessor), kDecodeThreads};
+    return launch(dequantize_any<Tag, Decoder, AnyScales>, grid, queue, more, scales, Divisor(blocksize), n, out);
+  }
 }
-
-// Scales that are fp32 numbers and nothing else.
-struct PlainScales {
-  const void *scale;
-  BNB_DEVICE_METHOD float at(int64_t block) const { return load<float>(scale, block); }
-};
 
 }  // namespace bnb::gpu
 

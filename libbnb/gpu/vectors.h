@@ -80,44 +80,72 @@ BNB_DEVICE void store_up_to(void *array, int64_t i, int64_t count, const Items<T
   }
 }
 
-// x[j] = element i + j for j < kCount, 0 past `count` of them. kCount is a multiple of 8.
+// The floats of a word, one of 32 bits or two of 16; and the inverse.
+template <typename Tag>
+BNB_DEVICE void widen_word(uint32_t word, float *x) {
+  if constexpr (sizeof(typename Tag::Storage) == 4) {
+    x[0] = formats::float_from_bits(word);
+  } else {
+    x[0] = Tag::widen(uint16_t(word));
+    x[1] = Tag::widen(uint16_t(word >> 16));
+  }
+}
+template <typename Tag>
+BNB_DEVICE uint32_t narrow_word(const float *x) {
+  if constexpr (sizeof(typename Tag::Storage) == 4) {
+    return formats::bits_from_float(x[0]);
+  } else {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800  // both at once
+    uint32_t word;
+    if constexpr (Tag::kDType == DType::kF16) {
+      asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(x[1]), "f"(x[0]));
+    } else {
+      asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(x[1]), "f"(x[0]));
+    }
+    return word;
+#else
+    return Tag::narrow(x[0]) | uint32_t(Tag::narrow(x[1])) << 16;
+#endif
+  }
+}
+
+// x[j] = element i + j for j < kCount, 0 past `count` of them. kCount is a multiple of 8. All is asked for before any of it is used.
 template <typename Tag, int kCount>
 BNB_DEVICE void load_floats(const void *array, int64_t i, int64_t count, float *x) {
-  using T = typename Tag::Storage;
-  constexpr int kTogether = 16 / int(sizeof(T));
-  static_assert(kCount % kTogether == 0, "whole vectors");
-  if (count >= kCount) {
+  constexpr int kBytes = int(sizeof(typename Tag::Storage)), kOfWord = 4 / kBytes, kVectors = kCount * kBytes / 16;
+  static_assert(kCount * kBytes % 16 == 0, "whole vectors");
+  const char *place = static_cast<const char *>(array) + i * kBytes;
+  if (count >= kCount && reinterpret_cast<uintptr_t>(place) % 16 == 0) {
+    Items<uint32_t, 4> vectors[kVectors];
     BNB_UNROLL
-    for (int j = 0; j < kCount; j += kTogether) {
-      const Items<T, kTogether> items = load_items<T, kTogether>(array, i + j);
-      BNB_UNROLL
-      for (int k = 0; k < kTogether; ++k) x[j + k] = Tag::widen(items.at[k]);
-    }
+    for (int v = 0; v < kVectors; ++v) vectors[v] = load_aligned<Items<uint32_t, 4>>(place + 16 * v);
+    BNB_UNROLL
+    for (int w = 0; w < 4 * kVectors; ++w) widen_word<Tag>(vectors[w / 4].at[w % 4], x + kOfWord * w);
     return;
   }
   BNB_UNROLL
-  for (int j = 0; j < kCount; ++j) x[j] = j < count ? load_float<Tag>(array, i + j) : 0.0f;
+  for (int j = 0; j < kCount; ++j) x[j] = j < count ? load_float<Tag>(place, j) : 0.0f;
 }
 
 // The inverse; writes `count` of them at most.
 template <typename Tag, int kCount>
 BNB_DEVICE void store_floats(void *array, int64_t i, int64_t count, const float *x) {
-  using T = typename Tag::Storage;
-  constexpr int kTogether = 16 / int(sizeof(T));
-  static_assert(kCount % kTogether == 0, "whole vectors");
-  if (count >= kCount) {
+  constexpr int kBytes = int(sizeof(typename Tag::Storage)), kOfWord = 4 / kBytes, kVectors = kCount * kBytes / 16;
+  static_assert(kCount * kBytes % 16 == 0, "whole vectors");
+  char *place = static_cast<char *>(array) + i * kBytes;
+  if (count >= kCount && reinterpret_cast<uintptr_t>(place) % 16 == 0) {
     BNB_UNROLL
-    for (int j = 0; j < kCount; j += kTogether) {
-      Items<T, kTogether> items;
+    for (int v = 0; v < kVectors; ++v) {
+      Items<uint32_t, 4> words;
       BNB_UNROLL
-      for (int k = 0; k < kTogether; ++k) items.at[k] = Tag::narrow(x[j + k]);
-      store_items<T, kTogether>(array, i + j, items);
+      for (int w = 0; w < 4; ++w) words.at[w] = narrow_word<Tag>(x + kOfWord * (4 * v + w));
+      store_aligned(place + 16 * v, words);
     }
     return;
   }
   BNB_UNROLL
   for (int j = 0; j < kCount; ++j) {
-    if (j < count) store_float<Tag>(array, i + j, x[j]);
+    if (j < count) store_float<Tag>(place, j, x[j]);
   }
 }
 
@@ -145,6 +173,39 @@ BNB_DEVICE void store_bytes(uint8_t *array, int64_t i, int64_t count, const uint
   BNB_UNROLL
   for (int j = 0; j < kCount; ++j) {
     if (j < count) array[i + j] = codes[j];
+  }
+}
+
+// The same for bytes four to a word, the first in the lowest bits.
+template <int kWords>
+BNB_DEVICE void load_words(const uint8_t *array, int64_t i, int64_t count, uint32_t *words) {
+  using Words = Items<uint32_t, kWords>;
+  const char *place = reinterpret_cast<const char *>(array) + i;
+  if (count >= 4 * kWords && reinterpret_cast<uintptr_t>(place) % sizeof(Words) == 0) {
+    const Words items = load_aligned<Words>(place);
+    BNB_UNROLL
+    for (int j = 0; j < kWords; ++j) words[j] = items.at[j];
+    return;
+  }
+  BNB_UNROLL
+  for (int j = 0; j < kWords; ++j) words[j] = 0;
+  BNB_UNROLL
+  for (int j = 0; j < 4 * kWords; ++j) {
+    if (j < count) words[j / 4] |= uint32_t(array[i + j]) << (j % 4 * 8);
+  }
+}
+template <int kWords>
+BNB_DEVICE void store_words(uint8_t *array, int64_t i, int64_t count, const uint32_t *words) {
+  if (count >= 4 * kWords && reinterpret_cast<uintptr_t>(array + i) % sizeof(Items<uint32_t, kWords>) == 0) {
+    Items<uint32_t, kWords> items;
+    BNB_UNROLL
+    for (int j = 0; j < kWords; ++j) items.at[j] = words[j];
+    store_aligned(reinterpret_cast<char *>(array + i), items);
+    return;
+  }
+  BNB_UNROLL
+  for (int j = 0; j < 4 * kWords; ++j) {
+    if (j < count) array[i + j] = uint8_t(words[j / 4] >> (j % 4 * 8));
   }
 }
 

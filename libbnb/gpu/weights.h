@@ -17,21 +17,6 @@
 
 namespace bnb::gpu {
 
-// fp32 of a 16-bit number, by the instruction for it.
-template <typename Tag>
-BNB_DEVICE float widened(typename Tag::Storage x) {
-#if defined(__CUDA_ARCH__)
-  if constexpr (Tag::kDType == DType::kF16) {
-    float wide;
-    asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(x));
-    return wide;
-  }
-#elif defined(__HIP_DEVICE_COMPILE__)
-  if constexpr (Tag::kDType == DType::kF16) return float(__builtin_bit_cast(_Float16, x));
-#endif
-  return Tag::widen(x);
-}
-
 // Elements i .. i + 7 of an array.
 template <typename Tag>
 BNB_DEVICE void load_eight(const void *array, int64_t i, float *x) {
@@ -41,7 +26,7 @@ BNB_DEVICE void load_eight(const void *array, int64_t i, float *x) {
   for (int j = 0; j < 8; j += kTogether) {
     const Items<T, kTogether> items = load_items<T, kTogether>(array, i + j);
     BNB_UNROLL
-    for (int k = 0; k < kTogether; ++k) x[j + k] = widened<Tag>(items.at[k]);
+    for (int k = 0; k < kTogether; ++k) x[j + k] = Tag::widen(items.at[k]);
   }
 }
 
@@ -125,7 +110,7 @@ struct E5M2Codes : Bytes {
   static BNB_DEVICE_METHOD void decode(const Table &, Codes codes, float *w) {
     BNB_UNROLL
     for (int j = 0; j < 8; ++j) {  // the upper half of an fp16
-      w[j] = widened<F16>(uint16_t((j % 4 ? codes.at[j / 4] >> (j % 4 * 8 - 8) : codes.at[j / 4] << 8) & 0xFF00u));
+      w[j] = F16::widen(uint16_t((j % 4 ? codes.at[j / 4] >> (j % 4 * 8 - 8) : codes.at[j / 4] << 8) & 0xFF00u));
     }
   }
 };

@@ -23,10 +23,10 @@ struct DecodeByte {
     for (uint32_t i = thread_index(); i < 256; i += thread_count()) to_fill.value[i] = load<float>(args.code, i);
   }
   BNB_DEVICE_METHOD void read(int64_t i, int64_t count, float *x) const {
-    uint8_t codes[kDecodeItems];
-    load_bytes<kDecodeItems>(a, i, count, codes);
+    uint32_t codes[kDecodeItems / 4];
+    load_words<kDecodeItems / 4>(a, i, count, codes);
     BNB_UNROLL
-    for (int j = 0; j < kDecodeItems; ++j) x[j] = shared.value[codes[j]];
+    for (int j = 0; j < kDecodeItems; ++j) x[j] = shared.value[codes[j / 4] >> (j % 4 * 8) & 0xFFu];
   }
 };
 

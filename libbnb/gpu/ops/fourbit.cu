@@ -2,9 +2,10 @@
 // NF4 and FP4 quantization. Element 2i lies in the high nibble of byte i, element 2i + 1 in the low one. EXACT.
 //
 // Encoding: an element of 16 bits moves 2.5 bytes, so that a multiprocessor of an H200 has to encode eight a clock. Fifteen
-// comparisons each would be more than it can do. Thresholds are at least 1/16 apart, though: x' falls into one of 32 buckets of that
+// comparisons each would be more than it can do. Thresholds are at least 1/16 apart, though: x' falls into one of 33 buckets of that
 // width, which holds one threshold or none, and its code is what lies below the bucket, plus one comparison. The function that
 // finds the bucket only has to be monotonic: then all thresholds of lower buckets are below x', and those of higher ones are not.
+// Here it rounds 16 x' to an integer, in the lowest bits of a float.
 #include "formats/fp4.h"
 #include "formats/nf4.h"
 #include "gpu/dequantize_blocks.h"
@@ -14,7 +15,7 @@
 namespace bnb::gpu {
 namespace {
 
-constexpr int kBuckets = 32;  // as many as banks of shared memory: no two lanes wait for each other
+constexpr int kBuckets = 64;  // of which 33 are used: lanes hardly ever wait for each other
 constexpr int kCodes4bit = 16;
 
 struct Nf4 {
@@ -22,8 +23,7 @@ struct Nf4 {
   static BNB_DEVICE_METHOD float threshold(int i) { return formats::float_from_bits(formats::nf4::kThresholdBits[i]); }
   static BNB_DEVICE_METHOD float code_value(int code) { return formats::nf4::decode(uint8_t(code)); }
 
-  // -1 .. 1 in steps of 1/16; NaN is in bucket 0, above nothing.
-  static BNB_DEVICE_METHOD float place(float unit) { return fmaf(unit, 16.0f, 16.0f); }
+  static BNB_DEVICE_METHOD float lowest() { return -1.0f; }
   static BNB_DEVICE_METHOD float compared(float unit) { return unit; }
   static BNB_DEVICE_METHOD uint32_t code(float, uint32_t rank) { return rank; }
 };
@@ -40,7 +40,7 @@ struct Fp4 {
   static BNB_DEVICE_METHOD float threshold(int i) { return formats::float_from_bits(formats::fp4::kThresholdBits[i]); }
   static BNB_DEVICE_METHOD float code_value(int code) { return formats::fp4::decode(uint8_t(code)); }
 
-  static BNB_DEVICE_METHOD float place(float magnitude) { return magnitude * 16.0f; }
+  static BNB_DEVICE_METHOD float lowest() { return 0.0f; }
   static BNB_DEVICE_METHOD float compared(float unit) { return unit < 0.0f ? -unit : unit; }
   static BNB_DEVICE_METHOD uint32_t code(float unit, uint32_t rank) {
     constexpr uint32_t kCodes = magnitude_codes();
@@ -51,15 +51,20 @@ struct Fp4 {
 template <typename Format>
 struct Encode4bit {
   struct Args {};
+  struct Bucket {
+    float threshold;  // NaN if there is none
+    uint32_t below;   // thresholds in lower buckets
+  };
   struct Shared {
-    float threshold[kBuckets];  // NaN where there is none
-    uint32_t below[kBuckets];   // thresholds in lower buckets
+    alignas(8) Bucket buckets[kBuckets];
   };
 
   const Shared &shared;
 
   static BNB_DEVICE_METHOD int bucket_of(float compared) {
-    return int(fminf(fmaxf(Format::place(compared), 0.0f), float(kBuckets - 1)));
+    constexpr float kAligner = 0x1p23f;  // whose ulp is 1
+    const float place = fmaf(compared, 16.0f, kAligner - 16.0f * Format::lowest());
+    return int(formats::bits_from_float(place) % kBuckets);
   }
   BNB_DEVICE_METHOD Encode4bit(const Args &, Shared &to_fill) : shared(to_fill) {
     for (int bucket = int(thread_index()); bucket < kBuckets; bucket += int(thread_count())) {
@@ -71,8 +76,7 @@ struct Encode4bit {
         if (its < bucket) ++below;
         if (its == bucket) inside = threshold;
       }
-      to_fill.threshold[bucket] = inside;
-      to_fill.below[bucket] = below;
+      to_fill.buckets[bucket] = {inside, below};
     }
   }
   BNB_DEVICE_METHOD float scale_of(float absmax) const { return absmax; }
@@ -80,18 +84,24 @@ struct Encode4bit {
 
   BNB_DEVICE_METHOD uint32_t encode(float unit) const {
     const float compared = Format::compared(unit);
-    const int bucket = bucket_of(compared);
-    return Format::code(unit, shared.below[bucket] + (compared > shared.threshold[bucket] ? 1u : 0u));
+    const Bucket bucket = shared.buckets[bucket_of(compared)];
+    return Format::code(unit, bucket.below + (compared > bucket.threshold ? 1u : 0u));
   }
-  BNB_DEVICE_METHOD void write(uint8_t *out, int64_t i, int64_t count, const float *unit) const {
-    const int have = count < kItems ? int(count) : kItems;
-    uint8_t bytes[kItems / 2];
+  BNB_DEVICE_METHOD void write(uint8_t *out, int64_t i, int64_t count, const float *unit, bool numbers) const {
+    float x[kItems];
     BNB_UNROLL
-    for (int j = 0; j < kItems; j += 2) {
-      const uint32_t low = encode(j + 1 < have ? unit[j + 1] : 0.0f);  // a missing last element is the code of zero
-      bytes[j / 2] = uint8_t(encode(unit[j]) << 4 | low);
+    for (int j = 0; j < kItems; ++j) x[j] = unit[j];
+    if (!numbers || count < kItems) {
+      BNB_UNROLL
+      for (int j = 0; j < kItems; ++j) {
+        if (!(x[j] == x[j])) x[j] = Format::lowest();  // NaN is above no threshold
+        if (j >= count) x[j] = 0.0f;                   // a missing last element is the code of zero
+      }
     }
-    store_bytes<kItems / 2>(out, i / 2, (count + 1) / 2, bytes);
+    uint32_t codes[kItems / 8] = {};
+    BNB_UNROLL
+    for (int j = 0; j < kItems; ++j) codes[j / 8] |= encode(x[j]) << ((j % 8 ^ 1) * 4);
+    store_words<kItems / 8>(out, i / 2, (count + 1) / 2, codes);
   }
 };
 
@@ -113,13 +123,11 @@ struct Decode4bit {
     }
   }
   BNB_DEVICE_METHOD void read(int64_t i, int64_t count, float *x) const {
-    uint8_t bytes[kDecodeItems / 2];
-    load_bytes<kDecodeItems / 2>(a, i / 2, (count + 1) / 2, bytes);
+    static_assert(kDecodeItems == 8, "a word of codes");
+    uint32_t codes;
+    load_words<1>(a, i / 2, (count + 1) / 2, &codes);
     BNB_UNROLL
-    for (int j = 0; j < kDecodeItems / 2; ++j) {
-      x[2 * j] = shared.value[bytes[j] >> 4];
-      x[2 * j + 1] = shared.value[bytes[j] & 15];
-    }
+    for (int j = 0; j < kDecodeItems; ++j) x[j] = shared.value[codes >> ((j ^ 1) * 4) & 15u];
   }
 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // FP8 quantization (E4M3FN, E5M2) with one fp32 scale per block: absmax / largest finite value. EXACT.
-#include "formats/fp8.h"
 #include "gpu/dequantize_blocks.h"
+#include "gpu/fp8_codes.h"
 #include "gpu/ops.h"
 #include "gpu/quantize_blocks.h"
 
@@ -19,11 +19,11 @@ struct EncodeFp8 {
   BNB_DEVICE_METHOD EncodeFp8(const Args &, Shared &) {}
   BNB_DEVICE_METHOD float scale_of(float absmax) const { return absmax / Format::max_finite(); }
   static BNB_DEVICE_METHOD float of_infinity() { return Format::max_finite(); }
-  BNB_DEVICE_METHOD void write(uint8_t *out, int64_t i, int64_t count, const float *unit) const {
-    uint8_t codes[kItems];
+  BNB_DEVICE_METHOD void write(uint8_t *out, int64_t i, int64_t count, const float *unit, bool) const {
+    uint32_t codes[kItems / 4];
     BNB_UNROLL
-    for (int j = 0; j < kItems; ++j) codes[j] = formats::fp8::encode<Format>(unit[j]);
-    store_bytes<kItems>(out, i, count, codes);
+    for (int j = 0; j < kItems / 4; ++j) codes[j] = four_fp8<Format>(unit + 4 * j);
+    store_words<kItems / 4>(out, i, count, codes);
   }
 };
 
@@ -38,10 +38,10 @@ struct DecodeFp8 {
 
   BNB_DEVICE_METHOD DecodeFp8(const Args &args, Shared &) : a(args.a) {}
   BNB_DEVICE_METHOD void read(int64_t i, int64_t count, float *x) const {
-    uint8_t codes[kDecodeItems];
-    load_bytes<kDecodeItems>(a, i, count, codes);
+    uint32_t codes[kDecodeItems / 4];
+    load_words<kDecodeItems / 4>(a, i, count, codes);
     BNB_UNROLL
-    for (int j = 0; j < kDecodeItems; ++j) x[j] = formats::fp8::decode<Format>(codes[j]);
+    for (int j = 0; j < kDecodeItems / 4; ++j) values_of_fp8<Format>(codes[j], x + 4 * j);
   }
 };
 

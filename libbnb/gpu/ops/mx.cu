@@ -3,6 +3,7 @@
 // thread or of two neighbours, so that each element is read once; the scale of an NVFP4 tensor takes a read of its own. EXACT.
 #include "formats/mx.h"
 #include "gpu/dequantize_blocks.h"
+#include "gpu/fp8_codes.h"
 #include "gpu/ops.h"
 #include "gpu/quantize_blocks.h"
 
@@ -14,9 +15,17 @@ using formats::fp8::E4M3FN;
 using formats::fp8::E5M2;
 static_assert(formats::mx::kBlock == 2 * kItems && formats::mx::kNvfp4Block == kItems, "threads that share a block");
 
-BNB_DEVICE uint8_t encode(E2M1, float x) { return formats::e2m1::encode(x); }
-template <typename Format>
-BNB_DEVICE uint8_t encode(Format, float x) { return formats::fp8::encode<Format>(x); }
+// The code of a number, as formats/e2m1.h says. Adding 2^22, 2^23 or 2^24, whose ulps are the distances of E2M1 numbers below 2, below 4
+// and from there on, rounds to one of them; the exponent of the sum tells which, and its lowest bits how many such distances.
+BNB_DEVICE uint32_t e2m1_code(float x) {
+  constexpr uint32_t kOne = 127u << 23, kExponent = 0xFFu << 23;
+  const float magnitude = fminf(fabsf(x), E2M1::max_finite());
+  const uint32_t exponent = formats::bits_from_float(magnitude) & kExponent;
+  const float aligner = formats::float_from_bits((exponent > kOne ? exponent : kOne) + (22u << 23));
+  const uint32_t sum = formats::bits_from_float(magnitude + aligner);
+  constexpr uint32_t kOfOne = 2 * (127 + 22);  // what sum >> 22 is for numbers below 2
+  return ((sum + (sum >> 22) - kOfOne) & 7u) | (formats::bits_from_float(x) >> 28 & 8u);
+}
 
 BNB_DEVICE bool is_infinite(float x) { return magnitude_bits(x) == 0x7F800000u; }
 BNB_DEVICE bool is_finite(float x) { return magnitude_bits(x) < 0x7F800000u; }
@@ -28,6 +37,7 @@ struct BlockScale {
   bool only_infinities = false;      // elements are infinite or zero,
   bool zeros = false;                // or all codes are those of zero
 
+  BNB_DEVICE_METHOD bool is_product() const { return !zeros && !only_infinities && !is_infinite(factor); }
   BNB_DEVICE_METHOD float of(float x) const {
     if (zeros) return 0.0f;
     if (only_infinities) return is_infinite(x) ? x : 0.0f;
@@ -89,17 +99,26 @@ BNB_KERNEL void BNB_THREADS(kQuantizeThreads) quantize(BlockArgs args, Rule rule
     const uint32_t neighbours = shuffle_xor(largest, 1);
     if (threads == 2 && neighbours > largest) largest = neighbours;
     if (i >= args.n) continue;  // blocks are whole: nobody has a part of his elements
-    uint8_t code, codes[kItems];
+    uint8_t code;
     const BlockScale scale = rule.scale(Format{}, formats::float_from_bits(largest), &code);
-    if (int(thread_index()) % threads == 0) scales[i / args.blocksize] = code;
-    BNB_UNROLL
-    for (int j = 0; j < kItems; ++j) codes[j] = encode(Format{}, scale.of(x[j]));
-    if constexpr (int(Format::kBits) == 4) {
+    if ((int(thread_index()) & (threads - 1)) == 0) scales[threads == 2 ? i / (2 * kItems) : i / kItems] = code;
+    if (scale.is_product()) {
       BNB_UNROLL
-      for (int j = 0; j < kItems / 2; ++j) codes[j] = uint8_t(codes[2 * j] | codes[2 * j + 1] << 4);
-      store_bytes<kItems / 2>(args.out, i / 2, kItems / 2, codes);
+      for (int j = 0; j < kItems; ++j) x[j] *= scale.factor;
     } else {
-      store_bytes<kItems>(args.out, i, kItems, codes);
+      BNB_UNROLL
+      for (int j = 0; j < kItems; ++j) x[j] = scale.of(x[j]);
+    }
+    if constexpr (int(Format::kBits) == 4) {
+      uint32_t codes[kItems / 8] = {};
+      BNB_UNROLL
+      for (int j = 0; j < kItems; ++j) codes[j / 8] |= e2m1_code(x[j]) << (j % 8 * 4);
+      store_words<kItems / 8>(args.out, i / 2, kItems / 2, codes);
+    } else {
+      uint32_t codes[kItems / 4];
+      BNB_UNROLL
+      for (int j = 0; j < kItems / 4; ++j) codes[j] = four_fp8<Format>(x + 4 * j);
+      store_words<kItems / 4>(args.out, i, kItems, codes);
     }
   }
 }
@@ -146,10 +165,10 @@ struct DecodeMx {
 
   BNB_DEVICE_METHOD DecodeMx(const Args &args, Shared &) : a(args.a) {}
   BNB_DEVICE_METHOD void read(int64_t i, int64_t count, float *x) const {
-    uint8_t codes[kDecodeItems];
-    load_bytes<kDecodeItems>(a, i, count, codes);
+    uint32_t codes[kDecodeItems / 4];
+    load_words<kDecodeItems / 4>(a, i, count, codes);
     BNB_UNROLL
-    for (int j = 0; j < kDecodeItems; ++j) x[j] = formats::fp8::decode<Format>(codes[j]);
+    for (int j = 0; j < kDecodeItems / 4; ++j) values_of_fp8<Format>(codes[j], x + 4 * j);
   }
 };
 
@@ -171,13 +190,11 @@ struct DecodeMx<E2M1> {
     }
   }
   BNB_DEVICE_METHOD void read(int64_t i, int64_t count, float *x) const {
-    uint8_t bytes[kDecodeItems / 2];
-    load_bytes<kDecodeItems / 2>(a, i / 2, count / 2, bytes);
+    static_assert(kDecodeItems == 8, "a word of codes");
+    uint32_t codes;
+    load_words<1>(a, i / 2, count / 2, &codes);
     BNB_UNROLL
-    for (int j = 0; j < kDecodeItems / 2; ++j) {
-      x[2 * j] = shared.value[bytes[j] & 15];
-      x[2 * j + 1] = shared.value[bytes[j] >> 4];
-    }
+    for (int j = 0; j < kDecodeItems; ++j) x[j] = shared.value[codes >> (4 * j) & 15u];
   }
 };
 

@@ -25,16 +25,12 @@ struct EncodeTwoBits {
   static BNB_DEVICE_METHOD float of_infinity() { return 1.0f; }
 
   // Missing last elements are zeros, which is what 0 and NaN are encoded as.
-  BNB_DEVICE_METHOD void write(uint8_t *out, int64_t i, int64_t count, const float *unit) const {
-    uint8_t bytes[kItems / TwoBits::kCodes];
+  BNB_DEVICE_METHOD void write(uint8_t *out, int64_t i, int64_t count, const float *unit, bool) const {
+    static_assert(kItems == 4 * TwoBits::kCodes, "a word of codes");
+    uint32_t codes = 0;
     BNB_UNROLL
-    for (int j = 0; j < kItems / TwoBits::kCodes; ++j) {
-      uint32_t byte = 0;
-      BNB_UNROLL
-      for (int k = 0; k < TwoBits::kCodes; ++k) byte |= TwoBits::bits(encode(unit[TwoBits::kCodes * j + k], limit), k);
-      bytes[j] = uint8_t(byte);
-    }
-    store_bytes<kItems / TwoBits::kCodes>(out, i / TwoBits::kCodes, (count + TwoBits::kCodes - 1) / TwoBits::kCodes, bytes);
+    for (int j = 0; j < kItems; ++j) codes |= uint32_t(encode(unit[j], limit)) << (2 * j);
+    store_words<1>(out, i / TwoBits::kCodes, (count + TwoBits::kCodes - 1) / TwoBits::kCodes, &codes);
   }
 };
 
