@@ -448,7 +448,6 @@ BNB_API const char *bnb_version(void);  /* "major.minor.patch"; a static string 
 
 /* Text of the last error of the calling thread, "" if there was none. Valid until its next failing call. */
 BNB_API const char *bnb_last_error(void);
-
 BNB_API const char *bnb_status_name(bnb_status status); /* "INVALID_ARGUMENT" ...; a static string, never NULL */
 
 /* ------------------------------------------------------------------------------------------------------------------

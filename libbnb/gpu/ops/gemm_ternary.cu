@@ -57,7 +57,8 @@ bnb_status multiply(const GemmTernaryArgs &args, const Queue &queue) {
 constexpr int kPackThreads = 256;
 
 // to = the rows without gaps. Bytes: an element may lie at any address.
-BNB_KERNEL void BNB_THREADS(kPackThreads) pack_rows(const uint8_t *from, int64_t rows, int64_t row_bytes, int64_t stride_bytes, uint8_t *to) {
+BNB_KERNEL void BNB_THREADS(kPackThreads)
+    pack_rows(const uint8_t *from, int64_t rows, int64_t row_bytes, int64_t stride_bytes, uint8_t *to) {
   for (int64_t row = grid_index(); row < rows; row += grid_count()) {
     for (int64_t i = int64_t(thread_index()) * 16; i < row_bytes; i += kPackThreads * 16) {
       uint8_t bytes[16];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// LLM.int8(): rows of a matrix scaled to -127 .. 127, and back. A threadgroup takes a row after the other; outliers set bits of a mask, from
-// which a last kernel makes outlier_cols and zeros. EXACT.
+// LLM.int8(): rows of a matrix scaled to -127 .. 127, and back. Outliers set bits of a mask, from which a last kernel makes outlier_cols
+// and zeros. EXACT.
 #include "metal/kernels/floats.h"
 #include "metal/kernels/int8_codes.h"
 
@@ -48,7 +48,8 @@ kernel void quantize_int8_rows(constant Int8Args &args [[buffer(0)]], device con
   }
 }
 
-// maxima[col] = bits of the largest magnitude of a column, over the zeros that were there: a threadgroup has 256 columns and a slice of rows.
+// maxima[col] = bits of the largest magnitude of a column, over the zeros that were there: a threadgroup has 256 columns and a slice
+// of rows.
 template <typename Tag>
 kernel void measure_int8_cols(constant Int8Args &args [[buffer(0)]], device const uchar *a [[buffer(1)]],
                               device atomic_uint *maxima [[buffer(2)]], uint index [[thread_position_in_threadgroup]],
