@@ -264,8 +264,7 @@ BNB_API bnb_status cdequantize_int8_mm(const DLTensor *A, const DLTensor *row_st
  * w_error is 0 for fp32 activations, 2^-15 (on GPUs 2^-11) for fp16 and 2^-8 for bf16 ones: what weights are rounded to where products
  * are of such a type (docs/kernels.md has each); elsewhere it is 0. L is the largest |w| that the scales allow: max |scale| times the
  * largest value of the format (1 for 4-bit codes). Results depend on the shapes and on the instruction set or device, never on the number
- * of threads. An infinity or NaN among the activations, the weights, the scales or the bias makes the outputs that it reaches infinite or
- * NaN; so may an S, a sum of |a|, or a sum of |a * code|, of 2^127 or more. */
+ * of threads. Outputs that an infinity or NaN reaches are infinite or NaN; with an S, sum of |a| or of |a * code| of 2^127 they may be. */
 
 /* out = A @ dequantize(B)^T + bias, the product of a linear layer with NF4 or FP4 weights.
  * A: float dtype, [M, K], rows may be strided.  B: the packed codes of [N, K], as cquantize_4bit writes them: any dtype of 1,

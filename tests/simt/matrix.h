@@ -4,9 +4,8 @@
 #ifndef TESTS_SIMT_MATRIX_H_
 #define TESTS_SIMT_MATRIX_H_
 
-#include <vector>
-
 #include "core/dtype.h"
+#include "simt/copies.h"
 #include "simt/device.h"
 
 namespace bnb::gpu {
@@ -116,47 +115,21 @@ static void mfma_16x16x16(float (&sum)[4], const uint32_t (&a)[2], const uint32_
   });
 }
 
-struct AsyncCopies {
-  struct Copy {
-    void *to;
-    const void *from;  // NULL: zeros
-  };
-  int64_t launch = 0;
-  uint32_t block = 0;
-  std::vector<Copy> copies;
-  std::vector<size_t> group_ends;
-};
-
-// Those of the running thread. One for all files: methods of classes, which are one for all, call copy_async(), too.
-inline AsyncCopies &async_copies() {
-  static std::vector<AsyncCopies> of_threads(simt::kMaxThreads);
-  AsyncCopies &mine = of_threads[thread_index()];
-  if (mine.launch != simt::launch_number() || mine.block != grid_index()) mine = {simt::launch_number(), grid_index(), {}, {}};
-  return mine;
-}
-
 BNB_DEVICE void copy_async(void *shared, const void *global, bool take) {
   if (reinterpret_cast<uintptr_t>(shared) % 16 || (take && reinterpret_cast<uintptr_t>(global) % 16)) {
     simt::stop("an asynchronous copy from %p to %p, which are not aligned to its 16 bytes", global, shared);
   }
-  async_copies().copies.push_back({shared, take ? global : nullptr});
+  simt::begin_copy({shared, take ? global : nullptr});
 }
-BNB_DEVICE void commit_copies() { async_copies().group_ends.push_back(async_copies().copies.size()); }
+BNB_DEVICE void commit_copies() { simt::commit_copies(); }
 template <int kBehind>
-BNB_DEVICE void wait_for_copies() {
+static void wait_for_copies() {
   struct Bytes {
     uint64_t at[2];
   };
-  AsyncCopies &mine = async_copies();
-  if (mine.group_ends.size() <= size_t(kBehind)) return;
-  const size_t groups = mine.group_ends.size() - size_t(kBehind), done = mine.group_ends[groups - 1];
-  for (size_t i = 0; i < done; ++i) {
-    const Bytes bytes = mine.copies[i].from ? load<Bytes>(mine.copies[i].from, 0) : Bytes{};
-    store<Bytes>(mine.copies[i].to, 0, bytes);
+  for (simt::Copy copy; simt::take_copy(kBehind, &copy);) {
+    store<Bytes>(copy.to, 0, copy.from ? load<Bytes>(copy.from, 0) : Bytes{});
   }
-  mine.copies.erase(mine.copies.begin(), mine.copies.begin() + int64_t(done));
-  mine.group_ends.erase(mine.group_ends.begin(), mine.group_ends.begin() + int64_t(groups));
-  for (size_t &end : mine.group_ends) end -= done;
 }
 
 }  // namespace bnb::gpu
