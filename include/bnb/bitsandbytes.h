@@ -11,9 +11,12 @@
  *             blocksize < 1 are BNB_ERROR_INVALID_ARGUMENT; n = 0 is fine.
  *   Numbers   Exactly those of bnb.h: where bitsandbytes approximates or its own backends disagree, ours is the exact
  *             value (docs/bitsandbytes_symbols.md).
- *   Memory    In the CPU library every pointer is host memory and `stream` is ignored: the names that bitsandbytes has
- *             on GPUs only (cquantize_blockwise_fp32_nf4, cint8_vector_quant ...) work on the CPU, too. Pointers may be
- *             unaligned. Outputs must not overlap inputs or other outputs.
+ *   Memory    A call with a pointer to memory of a GPU, or to managed memory, runs on that GPU, on `stream` (the default one
+ *             where a name has none). Host memory among its other pointers is copied there, and results back, which waits for
+ *             the stream; fastest with none. A call with host memory alone runs on the CPU: the names that bitsandbytes has
+ *             on GPUs only (cquantize_blockwise_fp32_nf4, cint8_vector_quant ...) work there, too. Names with _cpu in them
+ *             take host memory. In the CPU library every pointer is host memory. Pointers may be unaligned. Outputs must not
+ *             overlap inputs or other outputs.
  *   Absent    Left out, because what they meant is gone: tile layouts of old GPUs (ctransform_*, cextractOutliers_*,
  *             cigemmlt_turing_*, cigemmlt_ampere_*), static 8-bit optimizer states (c*_static_8bit_*), stochastic
  *             rounding by a caller's random numbers (cquantize_blockwise_stochastic_*), cgemm_host_fp16, and names
@@ -122,9 +125,9 @@ BNB_API bnb_status cget_col_row_stats(const bnb_fp16 *A, float *row_stats, float
  * +-127, 0 at outliers and where the statistic is 0 or NaN. The outliers themselves go to the sparse matrix
  * (rowidx, colidx, val) in row-major order; the caller reads their number from nnz_row_ptr[rows] and allocates.
  * row_stats, col_stats: inputs, fp32.  nnz_row_ptr: [rows + 1], the running sum of nnz_count_row.
- * If threshold is 0, or the last four pointers are NULL, there is no sparse output. A nnz_row_ptr that does not fit the
- * outliers of A is an error: they would land outside the buffers. (On a GPU the call does not wait to find out, and those that do not
- * fit are left out.) */
+ * If threshold is 0, or the last four pointers are NULL, there is no sparse output. The host reads nnz_row_ptr[rows]. A
+ * nnz_row_ptr that does not fit the outliers of A is an error: they would land outside the buffers. (On a GPU the call does not wait
+ * to find out, and those that do not fit are left out.) */
 BNB_API bnb_status cdouble_rowcol_quant(const bnb_fp16 *A, const float *row_stats, const float *col_stats,
                                         int8_t *out_col, int8_t *out_row, int *rowidx, int *colidx, bnb_fp16 *val,
                                         const int *nnz_row_ptr, float threshold, int rows, int cols);
@@ -165,10 +168,10 @@ BNB_API bnb_status c_mul_fp32(float *A, const float *B, float value, long n);   
  * Memory, contexts, features */
 
 /* `bytes` bytes that host and device both see; NULL for 0 bytes and on failure. bitsandbytes never frees them; bnb_free
- * on the device does. In the CPU library: ordinary memory. */
+ * on the device does. Without a GPU, or in the CPU library: ordinary memory, of the CPU as a device. */
 BNB_API void *cget_managed_ptr(size_t bytes);
 
-/* Starts moving managed memory to a GPU, or to the host for device -1. In the CPU library: nothing to do. */
+/* Starts moving managed memory to a GPU, or to the host for device -1. Without a GPU: nothing to do. */
 BNB_API bnb_status cprefetch(void *ptr, size_t bytes, int device);
 
 /* What other functions take as their `context`. Not NULL, the same at every call, never freed. */
@@ -193,7 +196,8 @@ BNB_API bool has_avx512bf16_cpu(void);
       void *stream
 
 /* One row times a 4-bit matrix. m is the number of outputs in the first family, n in the second; datatype: the fp32
- * codebook of 16, that of NF4 or FP4; ldb: bytes of a packed row, k / 2 (k must be even). */
+ * codebook of 16, that of NF4 or FP4, which the host looks at (in a GPU's memory: after waiting for the stream); ldb: bytes of a
+ * packed row, k / 2 (k must be even). */
 #define BNB_ARGS_GEMM_4BIT_INFERENCE(T)                                                                           \
   int m, int n, int k, const T *A, const uint8_t *B, const float *absmax, const float *datatype, T *out, int lda, \
       int ldb, int ldc, int blocksize, void *stream

@@ -2,7 +2,7 @@
 // The helpers of api/bitsandbytes_call.h.
 #include "api/bitsandbytes_call.h"
 
-#include <cstdio>
+#include <cstdlib>
 
 namespace bnb::api {
 namespace {
@@ -20,19 +20,45 @@ DLDataType dlpack_of(DType dtype) {
 
 }  // namespace
 
-Bare::Bare(DType dtype, const void *data, int32_t ndim, int64_t dim0, int64_t dim1) : shape_{dim0, dim1}, tensor_{} {
-  tensor_.data = const_cast<void *>(data);  // operations take their inputs as const DLTensor
-  tensor_.device = kPointerDevice;
+Bare::Bare(Pointers &pointers, DType dtype, const void *data, bool written, int32_t ndim, int64_t dim0, int64_t dim1, int64_t stride)
+    : shape_{dim0, dim1}, strides_{ndim == 2 ? stride : 1, 1}, tensor_{} {
   tensor_.ndim = ndim;
   tensor_.dtype = dlpack_of(dtype);
   tensor_.shape = shape_;
+  if (ndim == 2 && stride != dim1) tensor_.strides = strides_;
+  tensor_.data = pointers.place(data, bytes(), written, &tensor_.device);
 }
 
-bnb_status as(const char *function, bnb_status status) {
-  if (status == BNB_OK) return BNB_OK;
-  char text[512];
-  std::snprintf(text, sizeof text, "%s", bnb_last_error());
-  return fail(status, "%s: %s", function, text);
+// From the first to the last; 0 where the sizes make no sense, which the operation reports.
+int64_t Bare::bytes() const {
+  const int64_t itemsize = tensor_.dtype.bits / 8;
+  int64_t elements = shape_[0], last = 0, total = 0;
+  bool sense = shape_[0] >= 0;
+  if (tensor_.ndim == 2) {
+    if (shape_[0] <= 0 || shape_[1] <= 0) return 0;
+    sense = shape_[0] == 1 || strides_[0] >= shape_[1];
+    sense = sense && !__builtin_mul_overflow(shape_[0] - 1, strides_[0], &last) && !__builtin_add_overflow(last, shape_[1], &elements);
+  }
+  return sense && !__builtin_mul_overflow(elements, itemsize, &total) ? total : 0;
+}
+
+Temporary::Temporary(const Backend *backend, const Queue &queue, int64_t bytes)
+    : backend_(backend && backend->borrow ? backend : nullptr), queue_(queue), bytes_(bytes > 0 ? size_t(bytes) : 0), status_(BNB_OK) {
+  if (bytes_ == 0) return;
+  if (backend_) {
+    status_ = backend_->borrow(queue_, bytes_, &data_);
+  } else {
+    data_ = std::malloc(bytes_);
+    if (!data_) status_ = fail(BNB_ERROR_OUT_OF_MEMORY, "no memory for %zu bytes", bytes_);
+  }
+}
+
+Temporary::~Temporary() {
+  if (backend_) {
+    backend_->give_back(queue_, data_, bytes_);
+  } else {
+    std::free(data_);
+  }
 }
 
 }  // namespace bnb::api

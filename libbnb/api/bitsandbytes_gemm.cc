@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: MIT
 // bitsandbytes' names for int8 products, which speak column-major as BLAS does: what is a column there is a row here.
-#include <cmath>
-
 #include "api/bitsandbytes_call.h"
 #include "api/gemm_int8.h"
-#include "core/scratch.h"
-#include "cpu/threads.h"
 
 using namespace bnb;
 using namespace bnb::api;
@@ -47,51 +43,49 @@ void check_matrix(Check &check, const char *name, int64_t vectors, int64_t lengt
   if (check.ok()) check.that(span_of(vectors, length, ld, stride, count) >= 0, "%s is larger than 64 bits can count", name);
 }
 
-const int8_t *check_side(Check &check, const Side &side, int64_t count) {
+const int8_t *check_side(Check &check, Pointers &pointers, const Side &side, int64_t count) {
   check_matrix(check, side.name, side.vectors(), side.length(), side.ld, side.stride, count);
   if (!check.ok()) return nullptr;
-  Bare bytes(DType::kI8, side.data, span_of(side.vectors(), side.length(), side.ld, side.stride, count));
+  Bare bytes(pointers, DType::kI8, side.data, span_of(side.vectors(), side.length(), side.ld, side.stride, count));
   return static_cast<const int8_t *>(check.input(side.name, bytes.get(), bit(DType::kI8)).data);
 }
 
-// Vectors that lie across become compact ones in `to`.
-void turn(const Side &side, const int8_t *from, int8_t *to) {
-  cpu::parallel_for(side.outer, side.inner * 2, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t k = 0; k < side.inner; ++k) {
-      for (int64_t i = begin; i < end; ++i) to[i * side.inner + k] = from[k * side.ld + i];
-    }
-  });
+// A side of one product as the operation wants it: vectors that lie across become compact ones in `turned`.
+const int8_t *turn(Check &check, const Side &side, const int8_t *data, const Temporary &turned, const Queue &queue, bnb_status *status) {
+  if (!side.across) return data;
+  auto *const out = turned.data<int8_t>();
+  if (*status == BNB_OK) {
+    *status = check.run(&Backend::transpose_int8, {data, side.inner, side.outer, side.ld, out}, queue.stream);
+  }
+  return out;
 }
 
-bnb_status multiply(const char *function, const Batch &batch, void *stream) {
+bnb_status multiply(Pointers &pointers, const char *function, const Batch &batch) {
   const int64_t m = batch.a.outer, n = batch.b.outer, k = batch.a.inner;
   Check check(function);
   check.that(m >= 0 && n >= 0 && k >= 0 && batch.count >= 0, "sizes are %lld, %lld, %lld (%lld times), must not be negative",
              (long long)m, (long long)n, (long long)k, (long long)batch.count);
   if (!check.ok()) return check.finish();
-  const int8_t *a = check_side(check, batch.a, batch.count), *b = check_side(check, batch.b, batch.count);
+  const int8_t *a = check_side(check, pointers, batch.a, batch.count), *b = check_side(check, pointers, batch.b, batch.count);
   check_matrix(check, "C", n, m, batch.ldc, batch.c_stride, batch.count);
   check_products(check, "A", k);
-  if (!check.ok()) return check.finish();
+  if (!check.ok()) return pointers.finish(check.finish());
   const int64_t one = span_of(n, m, batch.ldc, 0, 1);
   check.that(batch.count <= 1 || one == 0 || batch.c_stride >= one, "the stride of C is %lld: its matrices of %lld elements overlap",
              (long long)batch.c_stride, (long long)one);
-  Bare c_bytes(DType::kI32, batch.c, span_of(n, m, batch.ldc, batch.c_stride, batch.count));
+  Bare c_bytes(pointers, DType::kI32, batch.c, span_of(n, m, batch.ldc, batch.c_stride, batch.count));
   char *c = static_cast<char *>(check.output("C", c_bytes.get(), bit(DType::kI32)).data);
-  if (check.finish() != BNB_OK || m == 0 || n == 0) return check.finish();
+  if (check.finish() != BNB_OK || m == 0 || n == 0) return pointers.finish(check.finish());
 
-  const Scratch<int8_t> turned_a(batch.a.across ? m * k : 0), turned_b(batch.b.across ? n * k : 0);
-  if (!turned_a.usable() || !turned_b.usable()) {
-    return fail(BNB_ERROR_OUT_OF_MEMORY, "%s: no memory to transpose operands in", function);
-  }
+  const Queue &queue = pointers.queue();
+  const Temporary turned_a(pointers.backend(), queue, batch.a.across ? m * k : 0),
+      turned_b(pointers.backend(), queue, batch.b.across ? n * k : 0);
+  if (turned_a.status() != BNB_OK || turned_b.status() != BNB_OK) return pointers.finish(BNB_ERROR_OUT_OF_MEMORY);
   bnb_status status = BNB_OK;
   for (int64_t i = 0; i < batch.count && status == BNB_OK; ++i) {
-    const int8_t *rows = b + i * batch.b.stride, *weights = a + i * batch.a.stride;
-    if (batch.b.across) turn(batch.b, rows, turned_b.data());
-    if (batch.a.across) turn(batch.a, weights, turned_a.data());
     GemmInt8Args args{};
-    args.a = batch.b.across ? turned_b.data() : rows;
-    args.b = batch.a.across ? turned_a.data() : weights;
+    args.a = turn(check, batch.b, b + i * batch.b.stride, turned_b, queue, &status);
+    args.b = turn(check, batch.a, a + i * batch.a.stride, turned_a, queue, &status);
     args.m = n;
     args.n = m;
     args.k = k;
@@ -100,88 +94,80 @@ bnb_status multiply(const char *function, const Batch &batch, void *stream) {
     args.dtype = DType::kI32;
     args.out = c + i * batch.c_stride * int64_t(sizeof(int32_t));
     args.out_stride = batch.ldc;
-    status = check.run(&Backend::gemm_int8, args, stream);
+    if (status == BNB_OK) status = check.run(&Backend::gemm_int8, args, queue.stream);
   }
-  return status;
+  return pointers.finish(status);
 }
 
 // bitsandbytes' own answers of cigemmlt_*. Its 100, "not implemented", never comes.
 constexpr int kIgemmDone = 0, kIgemmFailed = 1;
 
 // C [n, k] = B [n, m] times A [k, m], rows every ldc, ldb and lda elements.
-int multiply_rows(const char *function, int m, int n, int k, const int8_t *A, const int8_t *B, void *C, int lda, int ldb, int ldc,
-                  void *stream) {
-  const Batch batch{{"A", A, k, m, lda, false, 0}, {"B", B, n, m, ldb, false, 0}, static_cast<int32_t *>(C), ldc, 0, 1};
-  return multiply(function, batch, stream) == BNB_OK ? kIgemmDone : kIgemmFailed;
-}
-
-int8_t saturated(float x) {
-  if (std::isnan(x)) return 0;
-  return int8_t(std::nearbyint(x > 127.0f ? 127.0f : x < -128.0f ? -128.0f : x));
+bnb_status multiply_rows(Pointers &pointers, const char *function, int m, int n, int k, const int8_t *A, const int8_t *B, int32_t *C,
+                         int lda, int ldb, int64_t ldc) {
+  return multiply(pointers, function, {{"A", A, k, m, lda, false, 0}, {"B", B, n, m, ldb, false, 0}, C, ldc, 0, 1});
 }
 
 // The same with out in int8: each sum times the scale of its column of C [n, k], if there are scales.
-int multiply_rows_to_int8(const char *function, int m, int n, int k, const int8_t *A, const int8_t *B, void *C, bool scaled,
-                          const float *scales, int lda, int ldb, int ldc, void *stream) {
+bnb_status multiply_rows_to_int8(const char *function, int m, int n, int k, const int8_t *A, const int8_t *B, void *C, bool scaled,
+                                 const float *scales, int lda, int ldb, int ldc, void *stream) {
+  Pointers pointers(function, stream, {A, B, C, scaled ? scales : nullptr});
   Check check(function);
   check.that(n >= 0 && k >= 0, "sizes are %d and %d, must not be negative", n, k);
   check_matrix(check, "C", n, k, ldc, 0, 1);
-  if (!check.ok()) return kIgemmFailed;
-  Bare bytes(DType::kI8, C, span_of(n, k, ldc, 0, 1)), scale_tensor(DType::kF32, scales, k);
-  check_side(check, {"A", A, k, m > 0 ? m : 0, lda, false, 0}, 1);  // for overlaps; multiply_rows() looks closer
-  check_side(check, {"B", B, n, m > 0 ? m : 0, ldb, false, 0}, 1);
-  int8_t *c = static_cast<int8_t *>(check.output("C", bytes.get(), bit(DType::kI8)).data);
-  if (scaled) check.input("row_scale", scale_tensor.get(), bit(DType::kF32));
-  if (check.finish() != BNB_OK) return kIgemmFailed;
-  const Scratch<int32_t> sums(int64_t(n) * k);
-  if (!sums.usable()) {
-    fail(BNB_ERROR_OUT_OF_MEMORY, "%s: no memory for %lld sums", function, (long long)n * k);
-    return kIgemmFailed;
-  }
-  const int result = multiply_rows(function, m, n, k, A, B, sums.data(), lda, ldb, k, stream);
-  if (result != kIgemmDone) return result;
-  cpu::parallel_for(n, int64_t(k) * 5, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      for (int64_t col = 0; col < k; ++col) {
-        const float sum = float(sums[row * k + col]);
-        c[row * ldc + col] = saturated(scaled ? sum * load<float>(scales, col) : sum);
-      }
-    }
-  });
-  return kIgemmDone;
+  if (!check.ok()) return check.finish();
+  Bare bytes(pointers, DType::kI8, C, span_of(n, k, ldc, 0, 1)), scale_tensor(pointers, DType::kF32, scaled ? scales : nullptr, k);
+  const Side a{"A", A, k, m > 0 ? m : 0, lda, false, 0}, b{"B", B, n, m > 0 ? m : 0, ldb, false, 0};
+  const int8_t *a_data = check_side(check, pointers, a, 1), *b_data = check_side(check, pointers, b, 1);
+  SaturateInt8Args args{};
+  args.out = static_cast<int8_t *>(check.output("C", bytes.get(), bit(DType::kI8)).data);
+  if (scaled) args.scales = check.input("row_scale", scale_tensor.get(), bit(DType::kF32)).data;
+  if (check.finish() != BNB_OK) return pointers.finish(check.finish());
+  const Temporary sums(pointers.backend(), pointers.queue(), int64_t(n) * k * int64_t(sizeof(int32_t)));
+  if (sums.status() != BNB_OK) return pointers.finish(sums.status());
+  bnb_status status = multiply_rows(pointers, function, m, n, k, a_data, b_data, sums.data<int32_t>(), lda, ldb, k);
+  if (status != BNB_OK) return status;
+  args.a = sums.data<int32_t>();
+  args.rows = n;
+  args.cols = k;
+  args.out_stride = ldc;
+  return pointers.finish(check.run(&Backend::saturate_int8, args, stream));
 }
+
+int answer(bnb_status status) { return status == BNB_OK ? kIgemmDone : kIgemmFailed; }
 
 }  // namespace
 
 bnb_status cigemm(void *, bool transposeA, bool transposeB, int m, int n, int k, const void *A, const void *B, void *C, int lda,
                   int ldb, int ldc) {
-  return multiply("cigemm",
+  Pointers pointers("cigemm", nullptr, {A, B, C});
+  return multiply(pointers, "cigemm",
                   {{"A", static_cast<const int8_t *>(A), m, k, lda, !transposeA, 0},
                    {"B", static_cast<const int8_t *>(B), n, k, ldb, transposeB, 0},
-                   static_cast<int32_t *>(C), ldc, 0, 1},
-                  nullptr);
+                   static_cast<int32_t *>(C), ldc, 0, 1});
 }
 
 bnb_status cbatched_igemm(void *, bool transposeA, bool transposeB, int m, int n, int k, const void *A, const void *B, void *C,
                           int lda, int ldb, int ldc, long strideA, long strideB, long strideC, int batchCount) {
-  return multiply("cbatched_igemm",
+  Pointers pointers("cbatched_igemm", nullptr, {A, B, C});
+  return multiply(pointers, "cbatched_igemm",
                   {{"A", static_cast<const int8_t *>(A), m, k, lda, !transposeA, strideA},
                    {"B", static_cast<const int8_t *>(B), n, k, ldb, transposeB, strideB},
-                   static_cast<int32_t *>(C), ldc, strideC, batchCount},
-                  nullptr);
+                   static_cast<int32_t *>(C), ldc, strideC, batchCount});
 }
 
 int cigemmlt_32(void *, int m, int n, int k, const int8_t *A, const int8_t *B, void *C, const float *, int lda, int ldb, int ldc,
                 void *stream) {
-  return multiply_rows("cigemmlt_32", m, n, k, A, B, C, lda, ldb, ldc, stream);
+  Pointers pointers("cigemmlt_32", stream, {A, B, C});
+  return answer(multiply_rows(pointers, "cigemmlt_32", m, n, k, A, B, static_cast<int32_t *>(C), lda, ldb, ldc));
 }
 
 int cigemmlt_8(void *, int m, int n, int k, const int8_t *A, const int8_t *B, void *C, const float *, int lda, int ldb, int ldc,
                void *stream) {
-  return multiply_rows_to_int8("cigemmlt_8", m, n, k, A, B, C, false, nullptr, lda, ldb, ldc, stream);
+  return answer(multiply_rows_to_int8("cigemmlt_8", m, n, k, A, B, C, false, nullptr, lda, ldb, ldc, stream));
 }
 
 int cigemmlt_8_rowscale(void *, int m, int n, int k, const int8_t *A, const int8_t *B, void *C, const float *row_scale, int lda,
                         int ldb, int ldc, void *stream) {
-  return multiply_rows_to_int8("cigemmlt_8_rowscale", m, n, k, A, B, C, true, row_scale, lda, ldb, ldc, stream);
+  return answer(multiply_rows_to_int8("cigemmlt_8_rowscale", m, n, k, A, B, C, true, row_scale, lda, ldb, ldc, stream));
 }

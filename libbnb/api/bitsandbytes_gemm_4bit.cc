@@ -20,37 +20,43 @@ struct Shape {
   int64_t weights() const { return n > 0 && k > 0 ? n * k : 0; }
 };
 
-// out [m, n] = A [m, k] times W [n, k] with flat blocks. nested may be NULL.
-bnb_status multiply(const char *function, DType dtype, Shape shape, bnb_quant_type quant_type, const void *A,
-                    const uint8_t *B, const void *absmax, const bnb_nested *nested, const void *bias, void *out,
-                    void *stream) {
+// Scales in 8 bits; codes NULL: there are none.
+struct NestedScales {
+  const uint8_t *codes;
+  const float *code, *offset;
+};
+
+// out [m, n] = A [m, k] times W [n, k] with flat blocks. absmax is of the scales' codes where there are any.
+bnb_status multiply(Pointers &pointers, const char *function, DType dtype, Shape shape, bnb_quant_type quant_type, const void *A,
+                    const uint8_t *B, const void *absmax, NestedScales nested, const void *bias, void *out) {
   if (shape.m < 0 || shape.n < 0 || shape.k < 0) {
     return fail(BNB_ERROR_INVALID_ARGUMENT, "%s: M, N, K are %lld, %lld, %lld, must not be negative", function,
                 (long long)shape.m, (long long)shape.n, (long long)shape.k);
   }
-  Bare a(dtype, A, shape.m, shape.k), b(DType::kU8, B, ceil_div(shape.weights(), 2)), o(dtype, out, shape.m, shape.n);
-  Bare scales(nested ? DType::kU8 : DType::kF32, absmax, blocks(shape.weights(), shape.blocksize));
-  Bare bias_tensor(dtype, bias, shape.n);
-  return as(function, cgemm_4bit(a.get(), b.get(), scales.get(), nested, quant_type, shape.blocksize,
-                                 bias ? bias_tensor.get() : nullptr, o.get(), stream));
+  const int64_t scale_count = blocks(shape.weights(), shape.blocksize);
+  Bare a(pointers, dtype, A, shape.m, shape.k), b(pointers, DType::kU8, B, ceil_div(shape.weights(), 2)),
+      o(pointers, dtype, out, shape.m, shape.n), bias_tensor(pointers, dtype, bias, shape.n);
+  Bare scale_codes(pointers, DType::kU8, nested.codes, scale_count), code(pointers, DType::kF32, nested.code, kCodeSize),
+      offset(pointers, DType::kF32, nested.offset, 1);
+  Bare scales(pointers, DType::kF32, absmax, nested.codes ? blocks(scale_count, kNestedBlocksize) : scale_count);
+  const bnb_nested descriptors{code.get(), scales.get(), offset.get(), kNestedBlocksize};
+  return pointers.finish(cgemm_4bit(a.get(), b.get(), nested.codes ? scale_codes.get() : scales.get(),
+                                    nested.codes ? &descriptors : nullptr, quant_type, shape.blocksize,
+                                    bias ? bias_tensor.get() : nullptr, o.get(), pointers.queue().stream));
 }
 
 bnb_status multiply_nested(const char *function, DType dtype, Shape shape, bnb_quant_type quant_type, const void *A,
-                           const uint8_t *B, const float *absmax, const uint8_t *absmax_8bit, const float *absmax_code,
-                           const float *absmax_offset, const void *bias, void *out, void *stream) {
-  if (!absmax_8bit) return multiply(function, dtype, shape, quant_type, A, B, absmax, nullptr, bias, out, stream);
-  const int64_t scales = blocks(shape.weights(), shape.blocksize);
-  Bare code(DType::kF32, absmax_code, kCodeSize), offset(DType::kF32, absmax_offset, 1);
-  Bare nested_absmax(DType::kF32, absmax, blocks(scales, kNestedBlocksize));
-  const bnb_nested nested{code.get(), nested_absmax.get(), offset.get(), kNestedBlocksize};
-  return multiply(function, dtype, shape, quant_type, A, B, absmax_8bit, &nested, bias, out, stream);
+                           const uint8_t *B, const float *absmax, NestedScales nested, const void *bias, void *out, void *stream) {
+  if (!nested.codes) nested = {};  // the other two may be anything
+  Pointers pointers(function, stream, {A, B, absmax, nested.codes, nested.code, nested.offset, bias, out});
+  return multiply(pointers, function, dtype, shape, quant_type, A, B, absmax, nested, bias, out);
 }
 
 // These names say the format by its codebook. 0 after setting the error text for one that is neither NF4 nor FP4.
 int32_t quant_type_of(const char *function, const float *codebook) {
-  bool nf4 = codebook, fp4 = codebook;
-  for (uint8_t code = 0; codebook && code < 16; ++code) {
-    const float value = load<float>(codebook, code);
+  bool nf4 = true, fp4 = true;
+  for (uint8_t code = 0; code < 16; ++code) {
+    const float value = codebook[code];
     nf4 = nf4 && value == formats::nf4::decode(code);
     fp4 = fp4 && value == formats::fp4::decode(code);
   }
@@ -58,33 +64,22 @@ int32_t quant_type_of(const char *function, const float *codebook) {
   return nf4 ? BNB_NF4 : fp4 ? BNB_FP4 : 0;
 }
 
-// One row times a matrix of `n` packed rows of ldb bytes.
-bnb_status multiply_row(const char *function, DType dtype, int n, int k, const void *A, const uint8_t *B,
-                        const float *absmax, int32_t quant_type, void *out, int ldb, int blocksize, void *stream) {
-  if (quant_type == 0) return BNB_ERROR_INVALID_ARGUMENT;
+// One row times a matrix of `n` packed rows of ldb bytes. quant_type 0: that of the codebook.
+bnb_status multiply_row(const char *function, DType dtype, int n, int k, const void *A, const uint8_t *B, const float *absmax,
+                        int32_t quant_type, const float *codebook, void *out, int ldb, int blocksize, void *stream) {
+  Pointers pointers(function, stream, {A, B, absmax, out});
+  if (quant_type == 0) {
+    float values[16] = {};
+    const bnb_status status = codebook ? pointers.read(values, codebook, sizeof values) : BNB_OK;
+    if (status != BNB_OK) return pointers.finish(status);
+    quant_type = quant_type_of(function, values);
+    if (quant_type == 0) return BNB_ERROR_INVALID_ARGUMENT;
+  }
   if (n > 1 && int64_t(ldb) * 2 != k) {
     return fail(BNB_ERROR_INVALID_ARGUMENT, "%s: ldb is %d, must be k / 2 for k = %d", function, ldb, k);
   }
-  return multiply(function, dtype, {1, n, k, blocksize}, bnb_quant_type(quant_type), A, B, absmax, nullptr, nullptr, out,
-                  stream);
+  return multiply(pointers, function, dtype, {1, n, k, blocksize}, bnb_quant_type(quant_type), A, B, absmax, {}, nullptr, out);
 }
-
-// Host memory for the length of a call.
-class Temporary {
- public:
-  explicit Temporary(int64_t bytes) {
-    ok_ = bytes == 0 || bnb_allocate(kPointerDevice, size_t(bytes), &data_) == BNB_OK;
-  }
-  ~Temporary() { bnb_free(kPointerDevice, data_); }
-  Temporary(const Temporary &) = delete;
-  Temporary &operator=(const Temporary &) = delete;
-  bool ok() const { return ok_; }
-  uint8_t *bytes() const { return static_cast<uint8_t *>(data_); }
-
- private:
-  void *data_ = nullptr;
-  bool ok_;
-};
 
 constexpr int64_t kInterleaved = 32;  // rows of weights whose codes share bytes in bitsandbytes' packing for CPUs
 
@@ -117,22 +112,21 @@ bnb_status multiply_interleaved(const char *function, bnb_quant_type quant_type,
     return fail(BNB_ERROR_INVALID_ARGUMENT, "%s: x, w, absmax or out is NULL", function);
   }
   const int64_t per_row = K / blocksize;
-  const Temporary codes(weights / 2), scales(N * per_row * 4);
-  if (!codes.ok() || !scales.ok()) return as(function, BNB_ERROR_OUT_OF_MEMORY);
+  Pointers pointers(function);
+  const Temporary codes(nullptr, pointers.queue(), weights / 2), scales(nullptr, pointers.queue(), N * per_row * 4);
+  if (codes.status() != BNB_OK || scales.status() != BNB_OK) return pointers.finish(BNB_ERROR_OUT_OF_MEMORY);
+  uint8_t *const packed = codes.data<uint8_t>();
+  float *const factors = scales.data<float>();
   cpu::parallel_for(N / kInterleaved, kInterleaved * (K + 4 * per_row), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t block = begin; block < end; ++block) take_apart(w, block, K, codes.bytes());
+    for (int64_t block = begin; block < end; ++block) take_apart(w, block, K, packed);
     for (int64_t row = begin * kInterleaved; row < end * kInterleaved; ++row) {
-      for (int64_t i = 0; i < per_row; ++i) store<float>(scales.bytes(), row * per_row + i, load_float<BF16>(absmax, i * N + row));
+      for (int64_t i = 0; i < per_row; ++i) factors[row * per_row + i] = load_float<BF16>(absmax, i * N + row);
     }
   });
-  int64_t x_strides[2] = {x_stride, 1}, out_strides[2] = {out_stride, 1};
-  Bare a(DType::kBF16, x, M, K), b(DType::kU8, codes.bytes(), weights / 2), o(DType::kBF16, out, M, N);
-  Bare s(DType::kF32, scales.bytes(), N * per_row);
-  if (M > 1) {
-    a.get()->strides = x_strides;
-    o.get()->strides = out_strides;
-  }
-  return as(function, cgemm_4bit(a.get(), b.get(), s.get(), nullptr, quant_type, blocksize, nullptr, o.get(), nullptr));
+  Bare a(pointers, DType::kBF16, x, M, K, M > 1 ? x_stride : K), b(pointers, DType::kU8, codes.data<const uint8_t>(), weights / 2),
+      s(pointers, DType::kF32, scales.data<const float>(), N * per_row), o(pointers, DType::kBF16, out, M, N, M > 1 ? out_stride : N);
+  return pointers.finish(
+      cgemm_4bit(a.get(), b.get(), s.get(), nullptr, quant_type, blocksize, nullptr, o.get(), pointers.queue().stream));
 }
 
 }  // namespace
@@ -140,7 +134,7 @@ bnb_status multiply_interleaved(const char *function, bnb_quant_type quant_type,
 #define BNB_DEFINE(family, suffix, T)                                                                                   \
   bnb_status family##_##suffix(BNB_ARGS_GEMM_4BIT(T)) {                                                                 \
     return multiply_nested(#family "_" #suffix, dtypes::T, {M, N, K, blocksize}, bnb_quant_type(quant_type), A, B,      \
-                           absmax, absmax_8bit, absmax_code, absmax_offset, bias, out, stream);                         \
+                           absmax, {absmax_8bit, absmax_code, absmax_offset}, bias, out, stream);                       \
   }
 BNB_FLOATS(BNB_DEFINE, cgemm_4bit)
 #undef BNB_DEFINE
@@ -151,8 +145,7 @@ BNB_FLOATS(BNB_DEFINE, cgemm_4bit)
     (void)unused;                                                                                                       \
     (void)lda;                                                                                                          \
     (void)ldc;                                                                                                          \
-    const char *name = #family "_" #suffix;                                                                             \
-    return multiply_row(name, dtypes::T, outputs, k, A, B, absmax, quant_type_of(name, datatype), out, ldb, blocksize,  \
+    return multiply_row(#family "_" #suffix, dtypes::T, outputs, k, A, B, absmax, 0, datatype, out, ldb, blocksize,     \
                         stream);                                                                                        \
   }
 #define BNB_DEFINE_NAIVE(family, suffix, T) BNB_DEFINE(family, suffix, T, m, n)
@@ -165,7 +158,8 @@ BNB_FLOATS(BNB_DEFINE_GEMV, cgemv_4bit_inference)
 
 bnb_status cgemm_4bit_inference(int m, int, int k, const bnb_fp16 *A, const uint8_t *B, const float *absmax, bnb_fp16 *out,
                                 int, int ldb, int, int blocksize) {
-  return multiply_row("cgemm_4bit_inference", DType::kF16, m, k, A, B, absmax, BNB_NF4, out, ldb, blocksize, nullptr);
+  return multiply_row("cgemm_4bit_inference", DType::kF16, m, k, A, B, absmax, BNB_NF4, nullptr, out, ldb, blocksize,
+                      nullptr);
 }
 
 bnb_status gemv_4bit_inference_cpu_fp4_bf16(BNB_ARGS_GEMV_4BIT_CPU) {

@@ -14,26 +14,30 @@ void check_threshold(Check &check, float threshold) {
 bnb_status stats(const char *function, const bnb_fp16 *A, float *row_stats, float *col_stats, int *row_outliers,
                  float threshold, int rows, int cols, void *stream) {
   Check check(function);
-  Bare a_tensor(DType::kF16, A, rows, cols), row_tensor(DType::kF32, row_stats, rows),
-      col_tensor(DType::kF32, col_stats, cols);
+  Pointers pointers(function, stream, {A, row_stats, col_stats, row_outliers});
+  Bare a_tensor(pointers, DType::kF16, A, rows, cols), row_tensor(pointers, DType::kF32, row_stats, rows),
+      col_tensor(pointers, DType::kF32, col_stats, cols);
   const int64_t counts = int64_t(rows) + 1;
-  Bare outlier_tensor(DType::kI32, row_outliers, counts);
+  Bare outlier_tensor(pointers, DType::kI32, row_outliers, counts);
   const View a = check.input("A", a_tensor.get(), kFloats);
   check_threshold(check, threshold);
   const View r = check.output("row_stats", row_tensor.get(), bit(DType::kF32));
   View c, outliers;
   if (col_stats) c = check.output("col_stats", col_tensor.get(), bit(DType::kF32));
   if (row_outliers) outliers = check.output("nnz_count_row", outlier_tensor.get(), bit(DType::kI32));
-  return check.run(&Backend::int8_stats, {a.data, rows, cols, threshold, r.data, c.data, outliers.data}, stream);
+  return pointers.finish(
+      check.run(&Backend::int8_stats, {a.data, rows, cols, threshold, r.data, c.data, outliers.data}, stream));
 }
 
 }  // namespace
 
 bnb_status cint8_vector_quant(const bnb_fp16 *A, int8_t *out, float *row_stats, float threshold, int rows, int cols,
                               void *stream) {
-  return as("cint8_vector_quant", cquantize_int8_vectorwise(Bare(DType::kF16, A, rows, cols).get(), threshold,
-                                                            Bare(DType::kI8, out, rows, cols).get(),
-                                                            Bare(DType::kF32, row_stats, rows).get(), nullptr, stream));
+  Pointers pointers("cint8_vector_quant", stream, {A, out, row_stats});
+  Bare a_tensor(pointers, DType::kF16, A, rows, cols), out_tensor(pointers, DType::kI8, out, rows, cols),
+      row_tensor(pointers, DType::kF32, row_stats, rows);
+  return pointers.finish(
+      cquantize_int8_vectorwise(a_tensor.get(), threshold, out_tensor.get(), row_tensor.get(), nullptr, stream));
 }
 
 bnb_status cget_row_stats(const bnb_fp16 *A, float *row_stats, float threshold, int rows, int cols, void *stream) {
@@ -52,9 +56,11 @@ bnb_status cdouble_rowcol_quant(const bnb_fp16 *A, const float *row_stats, const
                                 int8_t *out_row, int *rowidx, int *colidx, bnb_fp16 *val, const int *nnz_row_ptr,
                                 float threshold, int rows, int cols) {
   Check check("cdouble_rowcol_quant");
-  Bare a_tensor(DType::kF16, A, rows, cols), row_tensor(DType::kF32, row_stats, rows),
-      col_tensor(DType::kF32, col_stats, cols);
-  Bare out_row_tensor(DType::kI8, out_row, rows, cols), out_col_tensor(DType::kI8, out_col, rows, cols);
+  Pointers pointers("cdouble_rowcol_quant", nullptr,
+                    {A, row_stats, col_stats, out_col, out_row, rowidx, colidx, val, nnz_row_ptr});
+  Bare a_tensor(pointers, DType::kF16, A, rows, cols), row_tensor(pointers, DType::kF32, row_stats, rows),
+      col_tensor(pointers, DType::kF32, col_stats, cols);
+  Bare out_row_tensor(pointers, DType::kI8, out_row, rows, cols), out_col_tensor(pointers, DType::kI8, out_col, rows, cols);
   const View a = check.input("A", a_tensor.get(), kFloats);
   check_threshold(check, threshold);
   const View r = check.input("row_stats", row_tensor.get(), bit(DType::kF32));
@@ -76,25 +82,28 @@ bnb_status cdouble_rowcol_quant(const bnb_fp16 *A, const float *row_stats, const
                               nullptr};
   const bool sparse = threshold > 0.0f && (nnz_row_ptr || rowidx || colidx || val);
   check.that(!sparse || nnz_row_ptr, "nnz_row_ptr is NULL, but there are buffers for outliers");
-  if (!sparse || !check.ok()) return check.run(&Backend::quantize_int8_sparse, args, nullptr);
+  if (!sparse || !check.ok()) return pointers.finish(check.run(&Backend::quantize_int8_sparse, args, nullptr));
 
-  const int64_t nnz = load<int32_t>(nnz_row_ptr, rows);  // the operation compares it with A before it writes
-  Bare offsets_tensor(DType::kI32, nnz_row_ptr, int64_t(rows) + 1);
-  Bare rowidx_tensor(DType::kI32, rowidx, nnz), colidx_tensor(DType::kI32, colidx, nnz),
-      val_tensor(DType::kF16, val, nnz);
+  int32_t nnz = 0;  // the operation compares it with A before it writes
+  const bnb_status status = pointers.read(&nnz, nnz_row_ptr + rows, sizeof nnz);
+  if (status != BNB_OK) return pointers.finish(status);
+  Bare offsets_tensor(pointers, DType::kI32, nnz_row_ptr, int64_t(rows) + 1);
+  Bare rowidx_tensor(pointers, DType::kI32, rowidx, nnz), colidx_tensor(pointers, DType::kI32, colidx, nnz),
+      val_tensor(pointers, DType::kF16, val, nnz);
   check.that(nnz >= 0, "nnz_row_ptr[%d] is %d, must be the number of outliers", rows, int(nnz));
   args.row_offsets = check.input("nnz_row_ptr", offsets_tensor.get(), bit(DType::kI32)).data;
   args.row_indices = check.output("rowidx", rowidx_tensor.get(), bit(DType::kI32)).data;
   args.col_indices = check.output("colidx", colidx_tensor.get(), bit(DType::kI32)).data;
   args.values = check.output("val", val_tensor.get(), bit(DType::kF16)).data;
-  return check.run(&Backend::quantize_int8_sparse, args, nullptr);
+  return pointers.finish(check.run(&Backend::quantize_int8_sparse, args, nullptr));
 }
 
 bnb_status cdequant_mm_int32_fp16(const int *A, const float *row_stats, const float *col_stats, bnb_fp16 *out,
                                   const bnb_fp16 *bias, int rows, int cols, void *stream) {
-  Bare bias_tensor(DType::kF16, bias, cols);
-  return as("cdequant_mm_int32_fp16",
-            cdequantize_int8_mm(Bare(DType::kI32, A, rows, cols).get(), Bare(DType::kF32, row_stats, rows).get(),
-                                Bare(DType::kF32, col_stats, cols).get(), bias ? bias_tensor.get() : nullptr,
-                                Bare(DType::kF16, out, rows, cols).get(), stream));
+  Pointers pointers("cdequant_mm_int32_fp16", stream, {A, row_stats, col_stats, out, bias});
+  Bare a_tensor(pointers, DType::kI32, A, rows, cols), row_tensor(pointers, DType::kF32, row_stats, rows),
+      col_tensor(pointers, DType::kF32, col_stats, cols), bias_tensor(pointers, DType::kF16, bias, cols),
+      out_tensor(pointers, DType::kF16, out, rows, cols);
+  return pointers.finish(cdequantize_int8_mm(a_tensor.get(), row_tensor.get(), col_tensor.get(), bias ? bias_tensor.get() : nullptr,
+                                             out_tensor.get(), stream));
 }

@@ -13,15 +13,21 @@ char context;
 
 }  // namespace
 
+// A GPU's if there is one.
 void *cget_managed_ptr(size_t bytes) {
+  Pointers pointers("cget_managed_ptr");
   void *data = nullptr;
-  as("cget_managed_ptr", bnb_allocate_managed(kPointerDevice, bytes, &data));
+  pointers.finish(bnb_allocate_managed(Pointers::current_device(), bytes, &data));
   return data;
 }
 
 bnb_status cprefetch(void *ptr, size_t bytes, int device) {
+  Pointers pointers("cprefetch");
+  DLDevice to = Pointers::current_device();
   if (device < -1) return fail(BNB_ERROR_INVALID_ARGUMENT, "cprefetch: device is %d, must be -1 or above", device);
-  return as("cprefetch", bnb_prefetch(ptr, bytes, kPointerDevice, nullptr));
+  if (device == -1) to = {kDLCPU, 0};
+  if (to.device_type != kDLCPU) to.device_id = device;
+  return pointers.finish(bnb_prefetch(ptr, bytes, to, nullptr));
 }
 
 void *get_context(void) { return &context; }

@@ -45,19 +45,22 @@ bnb_status update_32bit(const char *function, bnb_optimizer optimizer, DType dty
                         const Numbers &numbers, int step, int64_t n) {
   bnb_optimizer_config config = config_of(optimizer, numbers);
   config.max_unorm = double(max_unorm);
-  Bare g_tensor(dtype, g, n), p_tensor(dtype, p, n), first(DType::kF32, state1, averages(optimizer), n),
-      second(DType::kF32, state2, n), unorm_tensor(DType::kF32, unorm, 1);
+  if (!has_second_state(optimizer)) state2 = nullptr;  // it may be anything
+  if (!(max_unorm > 0.0f)) unorm = nullptr;
+  Pointers pointers(function, nullptr, {g, p, state1, state2, unorm});
+  Bare g_tensor(pointers, dtype, g, n), p_tensor(pointers, dtype, p, n), first(pointers, DType::kF32, state1, averages(optimizer), n),
+      second(pointers, DType::kF32, state2, n), unorm_tensor(pointers, DType::kF32, unorm, 1);
   bnb_optimizer_tensors tensors{};
   tensors.g = g_tensor.get();
   tensors.p = p_tensor.get();
   tensors.state1 = first.get();
   if (has_second_state(optimizer)) tensors.state2 = second.get();
-  if (unorm && max_unorm > 0.0f) {
+  if (unorm) {
     tensors.unorm_vec = unorm_tensor.get();
     tensors.param_norm = double(param_norm);
   }
   tensors.step = step;
-  return as(function, coptimizer_update_32bit(&config, &tensors, 1, nullptr));
+  return pointers.finish(coptimizer_update_32bit(&config, &tensors, 1, nullptr));
 }
 
 bnb_status update_8bit(const char *function, bnb_optimizer optimizer, DType dtype, void *p, const void *g,
@@ -66,10 +69,16 @@ bnb_status update_8bit(const char *function, bnb_optimizer optimizer, DType dtyp
   bnb_optimizer_config config = config_of(optimizer, numbers);
   if (has_second_state(optimizer)) config.nonfinite = BNB_NONFINITE_SKIP_ELEMENT;  // theirs step over them, too
   const int64_t nb = blocks(n, kBlocksize);
-  Bare g_tensor(dtype, g, n), p_tensor(dtype, p, n), first(DType::kU8, state1, averages(optimizer), n),
-      second(DType::kU8, state2, n), scale1(DType::kF32, absmax1, averages(optimizer), nb),
-      scale2(DType::kF32, absmax2, nb), code1(DType::kF32, quantiles1, kCodeSize),
-      code2(DType::kF32, quantiles2, kCodeSize);
+  if (!has_second_state(optimizer)) {  // they may be anything
+    state2 = nullptr;
+    absmax2 = nullptr;
+    quantiles2 = nullptr;
+  }
+  Pointers pointers(function, nullptr, {g, p, state1, state2, quantiles1, quantiles2, absmax1, absmax2});
+  Bare g_tensor(pointers, dtype, g, n), p_tensor(pointers, dtype, p, n), first(pointers, DType::kU8, state1, averages(optimizer), n),
+      second(pointers, DType::kU8, state2, n), scale1(pointers, DType::kF32, absmax1, averages(optimizer), nb),
+      scale2(pointers, DType::kF32, absmax2, nb), code1(pointers, DType::kF32, quantiles1, kCodeSize),
+      code2(pointers, DType::kF32, quantiles2, kCodeSize);
   bnb_optimizer_tensors tensors{};
   tensors.g = g_tensor.get();
   tensors.p = p_tensor.get();
@@ -82,7 +91,7 @@ bnb_status update_8bit(const char *function, bnb_optimizer optimizer, DType dtyp
     tensors.qmap2 = code2.get();
   }
   tensors.step = step;
-  return as(function, coptimizer_update_8bit(&config, &tensors, 1, kBlocksize, nullptr));
+  return pointers.finish(coptimizer_update_8bit(&config, &tensors, 1, kBlocksize, nullptr));
 }
 
 }  // namespace

@@ -272,6 +272,22 @@ bnb_status Check::named(bnb_status status) {
   return fail(status, "%s: %s", function_, text);
 }
 
+// In a query, what the operation would take is counted. In memory that the thread gave, too, and before anything is launched.
+bnb_status Check::run_in_workspace(bnb_status (*call)(const void *closure), const void *closure) {
+  size_t most = 0;
+  if (!backend_->borrow) return workspace::querying() ? BNB_OK : named(call(closure));
+  if (workspace::querying() || !workspace::given(device_.device_id, &most)) return named(call(closure));
+  size_t needed = 0;
+  {
+    const workspace::Query query;
+    const bnb_status status = call(closure);
+    if (status != BNB_OK) return named(status);
+    needed = query.bytes();
+  }
+  if (needed <= most) return named(call(closure));
+  return fail(BNB_ERROR_OUT_OF_MEMORY, "%s: needs a workspace of %zu bytes, bnb_set_workspace gave %zu", function_, needed, most);
+}
+
 View vector_of(Check &check, const char *name, View view, int64_t expected, const char *why) {
   check.rank(name, view, 1);
   check.elements(name, view, expected, why);

@@ -6,6 +6,7 @@
 
 #include "core/backend.h"
 #include "core/status.h"
+#include "core/workspace.h"
 
 namespace bnb::api {
 
@@ -65,10 +66,13 @@ class Check {
     const bnb_status status = finish();
     if (status != BNB_OK) return status;
     if (!(backend_->*slot)) return unsupported();
-    return named((backend_->*slot)(args, queue(stream)));
+    const auto call = [&] { return (backend_->*slot)(args, queue(stream)); };
+    if (workspace::concerned()) return run_in_workspace([](const void *c) { return (*static_cast<decltype(&call)>(c))(); }, &call);
+    return named(call());
   }
 
  private:
+  bnb_status run_in_workspace(bnb_status (*call)(const void *closure), const void *closure);
   void look_for_overlaps();
   View add(const char *name, const DLTensor *tensor, uint32_t dtypes, Layout layout, bool output);
   bool describe(const char *name, const DLTensor &tensor, Layout layout, View *view);

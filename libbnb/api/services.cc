@@ -85,5 +85,11 @@ bnb_status bnb_prefetch(const void *data, size_t bytes, DLDevice to, void *strea
   if (bytes && !data) return null_argument("bnb_prefetch", "data");
   bnb_status status;
   const Backend *backend = find_backend("bnb_prefetch", to, &status);
-  return backend ? backend->prefetch(data, bytes, to, stream) : status;
+  if (!backend) return status;
+  for (int32_t i = 1; to.device_type == kDLCPU && backend_at(i); ++i) {  // the way to the host is known to where the memory is now
+    DLDevice device;
+    const Backend *other = backend_at(i);
+    if (other->home_of && other->device_count() > 0 && other->home_of(data, &device) == Memory::kManaged) backend = other;
+  }
+  return backend->prefetch(data, bytes, to, stream);
 }

@@ -17,6 +17,9 @@ struct Queue {
   const Handles *handles = nullptr;  // the buffers behind the pointers of the arguments, on backends whose buffers are handles
 };
 
+// Whose memory an address is: a device's, one's that the host sees, too, or anything else.
+enum class Memory { kHost, kDevice, kManaged };
+
 struct Backend {
   const char *name;
   bool (*owns)(DLDeviceType type);
@@ -37,6 +40,15 @@ struct Backend {
 
   // NULL where DLTensor.data is an address. Where it is a handle: how many bytes that buffer has, or what it is that it must not be.
   bnb_status (*buffer_bytes)(DLDevice, void *handle, uint64_t *bytes) = nullptr;
+
+  // NULL where addresses do not tell. Else whose memory an address is, and on which device; of host memory, the device that the
+  // calling thread uses.
+  Memory (*home_of)(const void *data, DLDevice *device) = nullptr;
+
+  // Memory for the length of an operation, in the order of the stream, given back in the reverse order (core/workspace.h). NULL: the
+  // C library's will do.
+  bnb_status (*borrow)(Queue, size_t bytes, void **data) = nullptr;
+  void (*give_back)(Queue, void *data, size_t bytes) = nullptr;
 };
 
 // The i-th backend of this library in the order of libbnb/meson.build, NULL past the last; and the one for a device.

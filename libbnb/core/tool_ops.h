@@ -83,6 +83,21 @@ struct MultiplyArgs {
   int64_t n;
 };
 
+struct TransposeInt8Args {
+  const int8_t *a;  // [rows, cols], rows every a_stride elements
+  int64_t rows, cols, a_stride;
+  int8_t *out;  // [cols, rows], compact
+};
+
+// What a sum of int8 products becomes in int8: times its scale, rounded half to even and saturated.
+struct SaturateInt8Args {
+  const int32_t *a;    // [rows, cols], compact and aligned
+  const void *scales;  // fp32 [cols]; NULL: none
+  int64_t rows, cols;
+  int8_t *out;  // rows every out_stride elements
+  int64_t out_stride;
+};
+
 }  // namespace bnb
 
 #endif  // BNB_CORE_TOOL_OPS_H_

@@ -33,6 +33,18 @@ bnb_status prefetch(const void *data, size_t bytes, DLDevice to, void *stream) {
   return BNB_OK;
 }
 
+Memory kind_of(const void *data, int *device) {
+  cudaPointerAttributes attributes{};
+  if (cudaPointerGetAttributes(&attributes, data) != cudaSuccess) {
+    (void)cudaGetLastError();
+    return Memory::kHost;
+  }
+  *device = attributes.device;
+  return attributes.type == cudaMemoryTypeDevice    ? Memory::kDevice
+         : attributes.type == cudaMemoryTypeManaged ? Memory::kManaged
+                                                    : Memory::kHost;
+}
+
 }  // namespace bnb::gpu
 
 namespace bnb::cuda {
@@ -48,6 +60,7 @@ const Backend kBackend = {
 #include "core/tool_ops.inc"
 #undef BNB_OP
     gpu::allocate, gpu::allocate_managed, gpu::release, gpu::copy, gpu::synchronize, gpu::prefetch,
+    nullptr, gpu::home_of, gpu::borrow, gpu::give_back,
 };
 
 }  // namespace bnb::cuda

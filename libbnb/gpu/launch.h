@@ -19,10 +19,10 @@ struct Grid {
 
 constexpr int64_t kMaxBlocks = INT32_MAX;
 
-// kernel(args...) on every thread of the grid. No blocks is no launch.
+// kernel(args...) on every thread of the grid. No blocks is no launch, nor is a query of the workspace.
 template <typename... Parameters, typename... Args>
 bnb_status launch(void (*kernel)(Parameters...), const Grid &grid, const Queue &queue, const Args &...args) {
-  if (grid.blocks == 0) return BNB_OK;
+  if (grid.blocks == 0 || only_asked()) return BNB_OK;
   const DeviceScope device(queue.device.device_id);
   if (device.status() != BNB_OK) return device.status();
 #if defined(__CUDACC__) || defined(__HIPCC__)

@@ -2,6 +2,7 @@
 // Memory services of a GPU backend: allocation, copies, managed memory, and workspaces in the order of a stream.
 #include "gpu/memory.h"
 
+#include "core/workspace.h"
 #include "gpu/sdk.h"
 #include "gpu/workspace.h"
 
@@ -57,25 +58,52 @@ bnb_status synchronize(DLDevice device, void *stream) {
   return on(device, "bnb_synchronize", [&] { return BNB_SDK(StreamSynchronize)(stream_of(stream)); });
 }
 
-Workspace::Workspace(const Queue &queue, size_t bytes) : queue_(queue) {
-  if (bytes == 0) return;
-  status_ = on(queue.device, "workspace", [&] { return BNB_SDK(MallocAsync)(&data_, bytes, stream_of(queue.stream)); });
+Memory home_of(const void *data, DLDevice *device) {
+  *device = {kDeviceType, 0};
+  int id = 0;
+  const Memory memory = data ? kind_of(data, &id) : Memory::kHost;
+  if (memory == Memory::kHost && BNB_SDK(GetDevice)(&id) != BNB_SDK(Success)) {
+    (void)BNB_SDK(GetLastError)();
+    id = 0;
+  }
+  device->device_id = id;
+  return memory;
 }
 
-Workspace::~Workspace() {
-  if (!data_) return;
-  const DeviceScope scope(queue_.device.device_id);
-  if (BNB_SDK(FreeAsync)(data_, stream_of(queue_.stream)) != BNB_SDK(Success)) (void)BNB_SDK(GetLastError)();
+bnb_status borrow(Queue queue, size_t bytes, void **data) {
+  *data = nullptr;
+  if (bytes == 0) return BNB_OK;
+  size_t most = 0;
+  if (workspace::concerned() && (workspace::querying() || workspace::given(queue.device.device_id, &most))) {
+    *data = workspace::take(queue.device.device_id, bytes);
+    return *data ? BNB_OK : fail(BNB_ERROR_OUT_OF_MEMORY, "%zu bytes do not fit into the workspace of %zu bytes", bytes, most);
+  }
+  return on(queue.device, "workspace", [&] { return BNB_SDK(MallocAsync)(data, bytes, stream_of(queue.stream)); });
 }
+
+void give_back(Queue queue, void *data, size_t bytes) {
+  if (!data) return;
+  size_t most = 0;
+  if (workspace::concerned() && (workspace::querying() || workspace::given(queue.device.device_id, &most))) {
+    return workspace::put_back(bytes);
+  }
+  const DeviceScope scope(queue.device.device_id);
+  if (BNB_SDK(FreeAsync)(data, stream_of(queue.stream)) != BNB_SDK(Success)) (void)BNB_SDK(GetLastError)();
+}
+
+Workspace::Workspace(const Queue &queue, size_t bytes) : queue_(queue), bytes_(bytes), status_(borrow(queue, bytes, &data_)) {}
+Workspace::~Workspace() { give_back(queue_, data_, bytes_); }
+
+bool only_asked() { return workspace::querying(); }
 
 bnb_status set_bytes(const Queue &queue, void *data, uint8_t value, size_t bytes) {
-  if (bytes == 0) return BNB_OK;
+  if (bytes == 0 || only_asked()) return BNB_OK;
   return on(queue.device, "setting memory",
             [&] { return BNB_SDK(MemsetAsync)(data, value, bytes, stream_of(queue.stream)); });
 }
 
 bnb_status copy_bytes(const Queue &queue, void *to, const void *from, size_t bytes) {
-  if (bytes == 0) return BNB_OK;
+  if (bytes == 0 || only_asked()) return BNB_OK;
   return on(queue.device, "copying memory",
             [&] { return BNB_SDK(MemcpyAsync)(to, from, bytes, BNB_SDK(MemcpyDefault), stream_of(queue.stream)); });
 }

@@ -13,6 +13,10 @@ bnb_status release(DLDevice, void *data);
 bnb_status copy(DLDevice to, void *destination, DLDevice from, const void *source, size_t bytes, void *stream);
 bnb_status synchronize(DLDevice, void *stream);
 bnb_status prefetch(const void *data, size_t bytes, DLDevice to, void *stream);
+Memory home_of(const void *data, DLDevice *device);
+Memory kind_of(const void *data, int *device);  // the device, unless it is the host's; each backend's own, too
+bnb_status borrow(Queue, size_t bytes, void **data);
+void give_back(Queue, void *data, size_t bytes);
 
 }  // namespace bnb::gpu
 

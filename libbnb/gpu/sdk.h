@@ -18,6 +18,14 @@
 
 namespace bnb::gpu {
 
+#if defined(BNB_GPU_CUDA)
+constexpr DLDeviceType kDeviceType = kDLCUDA;
+#elif defined(BNB_GPU_HIP)
+constexpr DLDeviceType kDeviceType = kDLROCM;
+#else
+constexpr DLDeviceType kDeviceType = BNB_SIMT_WAVE == 32 ? kDLCUDA : kDLROCM;
+#endif
+
 using Stream = BNB_SDK(Stream_t);
 using SdkError = BNB_SDK(Error_t);
 

@@ -8,7 +8,7 @@
 namespace bnb::gpu {
 
 // Memory of the device for the duration of an operation, taken from and given back to the stream's pool in the order of its
-// work: nothing waits, and a graph can capture it.
+// work: nothing waits, and a graph can capture it. Or from what the calling thread gave (core/workspace.h); in a query it is nowhere.
 class Workspace {
  public:
   Workspace(const Queue &queue, size_t bytes);
@@ -20,9 +20,13 @@ class Workspace {
 
  private:
   Queue queue_;
+  size_t bytes_;
   void *data_ = nullptr;
-  bnb_status status_ = BNB_OK;
+  bnb_status status_;
 };
+
+// Whether the operation is only asked for its workspace: it launches nothing then.
+bool only_asked();
 
 // data[0 .. bytes) = value; to[0 .. bytes) = from[0 .. bytes) within the device. In the order of the stream.
 bnb_status set_bytes(const Queue &queue, void *data, uint8_t value, size_t bytes);

@@ -30,6 +30,23 @@ bnb_status prefetch(const void *data, size_t bytes, DLDevice to, void *stream) {
   return BNB_OK;
 }
 
+// Addresses that HIP has never heard of are an error in some of its versions and ordinary memory in others.
+Memory kind_of(const void *data, int *device) {
+  hipPointerAttribute_t attributes{};
+  if (hipPointerGetAttributes(&attributes, data) != hipSuccess) {
+    (void)hipGetLastError();
+    return Memory::kHost;
+  }
+  *device = attributes.device;
+  if (attributes.isManaged) return Memory::kManaged;
+#if HIP_VERSION_MAJOR >= 6
+  if (attributes.type == hipMemoryTypeManaged) return Memory::kManaged;
+  return attributes.type == hipMemoryTypeDevice ? Memory::kDevice : Memory::kHost;
+#else
+  return attributes.memoryType == hipMemoryTypeDevice ? Memory::kDevice : Memory::kHost;
+#endif
+}
+
 }  // namespace bnb::gpu
 
 namespace bnb::hip {
@@ -45,6 +62,7 @@ const Backend kBackend = {
 #include "core/tool_ops.inc"
 #undef BNB_OP
     gpu::allocate, gpu::allocate_managed, gpu::release, gpu::copy, gpu::synchronize, gpu::prefetch,
+    nullptr, gpu::home_of, gpu::borrow, gpu::give_back,
 };
 
 }  // namespace bnb::hip

@@ -5,6 +5,7 @@
 #include "gpu/memory.h"
 #include "gpu/ops.h"
 #include "simt/grid.h"
+#include "simt/runtime.h"
 
 namespace bnb::gpu {
 
@@ -14,6 +15,11 @@ Device describe_device(int) {
 }
 
 bnb_status prefetch(const void *, size_t, DLDevice, void *) { return BNB_OK; }
+
+Memory kind_of(const void *data, int *) {
+  const simt::Memory memory = simt::kind_of(data);
+  return memory == simt::Memory::kDevice ? Memory::kDevice : memory == simt::Memory::kManaged ? Memory::kManaged : Memory::kHost;
+}
 
 }  // namespace bnb::gpu
 
@@ -33,6 +39,7 @@ const Backend kBackend = {
 #include "core/tool_ops.inc"
 #undef BNB_OP
     gpu::allocate, gpu::allocate_managed, gpu::release, gpu::copy, gpu::synchronize, gpu::prefetch,
+    nullptr, gpu::home_of, gpu::borrow, gpu::give_back,
 };
 
 }  // namespace bnb::BNB_SIMT_NAME

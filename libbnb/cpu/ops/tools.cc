@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The small operations of core/tool_ops.h that go through arrays once.
+#include <cmath>
+
 #include "core/scratch.h"
 #include "core/status.h"
 #include "core/sums.h"
@@ -14,6 +16,11 @@ uint8_t nearest(const float *midpoints, float x) {
   uint32_t code = 0;
   for (int bit = 7; bit >= 0; --bit) code |= uint32_t(x > midpoints[code + (1u << bit) - 1]) << bit;
   return uint8_t(code);
+}
+
+int8_t saturated(float x) {
+  if (std::isnan(x)) return 0;
+  return int8_t(std::nearbyint(x > 127.0f ? 127.0f : x < -128.0f ? -128.0f : x));
 }
 
 }  // namespace
@@ -86,6 +93,28 @@ bnb_status arange(const ArangeArgs &args, Queue) {
 bnb_status multiply(const MultiplyArgs &args, Queue) {
   parallel_for(args.n, 12, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) store<float>(args.a, i, load<float>(args.a, i) * load<float>(args.b, i));
+  });
+  return BNB_OK;
+}
+
+bnb_status transpose_int8(const TransposeInt8Args &args, Queue) {
+  parallel_for(args.cols, args.rows * 2, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t row = 0; row < args.rows; ++row) {
+      for (int64_t i = begin; i < end; ++i) args.out[i * args.rows + row] = args.a[row * args.a_stride + i];
+    }
+  });
+  return BNB_OK;
+}
+
+bnb_status saturate_int8(const SaturateInt8Args &args, Queue) {
+  const DefaultFloatEnvironment environment;
+  parallel_for(args.rows, args.cols * 5, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      for (int64_t col = 0; col < args.cols; ++col) {
+        const float sum = float(args.a[row * args.cols + col]);
+        args.out[row * args.out_stride + col] = saturated(args.scales ? sum * load<float>(args.scales, col) : sum);
+      }
+    }
   });
   return BNB_OK;
 }
