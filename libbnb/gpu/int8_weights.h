@@ -9,6 +9,9 @@
 //   kWords, word(data, item, i)  an item is so many words of four weights
 //   activations(row, item, k, words)   what of a row of A these are multiplied by
 //   block_of(p, item)            the block that all of it is in
+// and but for int8, of stretches of kStretch weights from k on:
+//   stretch_item(k), kStretchItems   the first item of theirs, and of how many at most
+//   place(item, i)               which of the row's weights word i begins with; -1: there is no such word
 #ifndef BNB_GPU_INT8_WEIGHTS_H_
 #define BNB_GPU_INT8_WEIGHTS_H_
 
@@ -18,6 +21,8 @@
 #include "gpu/int8_product.h"
 
 namespace bnb::gpu {
+
+constexpr int kStretch = 128;
 
 // Sixteen int8, in words of four.
 struct Sixteen {
@@ -117,6 +122,9 @@ struct TwoBitWeights {
     Int8Weights::activations(row, item, k, words);
   }
   static BNB_DEVICE_METHOD int64_t block_of(const Int8Product &p, int64_t item) { return p.block.of(item * 16); }
+  static constexpr int kStretchItems = kStretch / 16;
+  static BNB_DEVICE_METHOD int64_t stretch_item(int64_t k) { return k / 16; }
+  static BNB_DEVICE_METHOD int64_t place(int64_t item, int i) { return item * 16 + 4 * i; }
 };
 
 // Blocks of 256 weights with a scale of their own. An item is four bytes of codes.
@@ -178,6 +186,15 @@ struct TqWeights {
     } else {
       return four_values(data >> 2 * i & 0x03030303u);
     }
+  }
+  static constexpr int kStretchItems = kDigits ? kItems : kItems / 2;
+  static BNB_DEVICE_METHOD int64_t stretch_item(int64_t k) {
+    return k / kBlock * kItems + (kDigits || k % kBlock == 0 ? 0 : kItems / 2);
+  }
+  static BNB_DEVICE_METHOD int64_t place(int64_t item, int i) {
+    const int64_t block = item / kItems;
+    const int inside = int(item - block * kItems);
+    return i == 4 && inside == kItems - 1 ? -1 : block * kBlock + first_weight(inside, i);
   }
   static BNB_DEVICE_METHOD void activations(const int8_t *row, int64_t item, int64_t, uint32_t *words) {
     const int64_t block = item / kItems;

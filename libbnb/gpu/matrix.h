@@ -15,6 +15,9 @@
 //   mfma_16x16x16<Tag>(sum, a, b)       sum += a b^T of a wave of 64 lanes. With i = lane % 16 and q = lane / 16:
 //     a[0], a[1]; b[0], b[1]              a[i][4 q ..]; b[i][4 q ..]
 //     sum[0 .. 3]                         rows 4 q .. 4 q + 3 of a; row i of b
+//   mma_m16n8k32(sum, a, b)             int8, sums are int32; as mma_m16n8k16 with four numbers in a register for every two there
+//   mfma_16x16x32(sum, a, b)            int8, likewise: lane i + 16 q has eight of row i of a and of b; which columns the lanes of a q
+//                                       have is theirs to know, the same of both
 //   multiply_pair<Tag>(x, y)            two 16-bit products; exact ones are all that anybody needs
 //   copy_async(shared, global, take)    16 bytes, both places aligned to them; without `take` zeros, and nothing is read
 //     commit_copies()                     ends a group of the thread's copies
@@ -68,6 +71,16 @@ BNB_DEVICE void mma_m16n8k16(float (&sum)[4], const uint32_t (&a)[4], const uint
                  : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
   }
+#else
+  (void)sum, (void)a, (void)b;
+#endif
+}
+
+BNB_DEVICE void mma_m16n8k32(int (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+               : "+r"(sum[0]), "+r"(sum[1]), "+r"(sum[2]), "+r"(sum[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #else
   (void)sum, (void)a, (void)b;
 #endif
@@ -208,6 +221,21 @@ BNB_DEVICE void mfma_16x16x16(float (&sum)[4], const uint32_t (&a)[2], const uin
     sums = __builtin_amdgcn_mfma_f32_16x16x16bf16_1k(__builtin_bit_cast(Four, Pair{a[0], a[1]}),
                                                      __builtin_bit_cast(Four, Pair{b[0], b[1]}), sums, 0, 0, 0);
   }
+  for (int i = 0; i < 4; ++i) sum[i] = sums[i];
+#else
+  (void)sum, (void)a, (void)b;
+#endif
+}
+
+BNB_DEVICE void mfma_16x16x32(int (&sum)[4], const uint32_t (&a)[2], const uint32_t (&b)[2]) {
+#if defined(__gfx90a__) || defined(__gfx940__) || defined(__gfx941__) || defined(__gfx942__) || defined(__gfx950__)
+  using Sums = __attribute__((ext_vector_type(4))) int;
+  Sums sums{sum[0], sum[1], sum[2], sum[3]};
+#if defined(__gfx90a__)
+  for (int i = 0; i < 2; ++i) sums = __builtin_amdgcn_mfma_i32_16x16x16i8(int(a[i]), int(b[i]), sums, 0, 0, 0);
+#else
+  sums = __builtin_amdgcn_mfma_i32_16x16x32_i8(long(a[0] | uint64_t(a[1]) << 32), long(b[0] | uint64_t(b[1]) << 32), sums, 0, 0, 0);
+#endif
   for (int i = 0; i < 4; ++i) sum[i] = sums[i];
 #else
   (void)sum, (void)a, (void)b;

@@ -289,6 +289,7 @@ std::vector<Shape> shapes(bool quick) {
   if (quick) return list;
   for (int64_t m : {1, 5, 17}) list.push_back({m, 2, 131071, 0, Codes::kLowest});  // the largest sums that fit
   for (int64_t m : {4, 70, 260, 530}) list.push_back({m, 300, 1400, 1});
+  for (int64_t m : {17, 70, 2100}) list.push_back({m, m < 100 ? 300 : 20, 1392, m < 100 ? 14 : 0});  // rows that begin at multiples of 16
   return list;
 }
 
@@ -300,8 +301,8 @@ CONFORMANCE(gemm_int8) {
   }
   for (DLDataType dtype : kFloats) {
     const std::string of = std::string(name_of(dtype)) + "/";
-    for (int64_t m : {1, 2, 4, 7, 16, 19, 40}) {
-      for (const Shape &s : {Shape{m, 70, 200}, Shape{m, 33, 65, 3}, Shape{m, 5, 1}, Shape{m, 16, 0}}) {
+    for (int64_t m : {1, 2, 4, 7, 16, 19, 40, 72}) {
+      for (const Shape &s : {Shape{m, 70, 208}, Shape{m, 33, 65, 3}, Shape{m, 5, 1}, Shape{m, 16, 0}}) {
         suite.check("gemm_int8/scaled/" + of + text_of(s), [&](Random &random) { return scaled(s, dtype, nullptr, random); });
         for (DLDataType bias : kFloats) {
           suite.check("gemm_int8/scaled/" + of + text_of(s) + "/bias_" + name_of(bias),
@@ -309,7 +310,7 @@ CONFORMANCE(gemm_int8) {
         }
       }
       for (int64_t outliers : {0, 1, 5, 40}) {
-        for (const Shape &s : {Shape{m, 70, 200}, Shape{m, 33, 65, 3}, Shape{m, 3, 41}}) {
+        for (const Shape &s : {Shape{m, 70, 208}, Shape{m, 33, 65, 3}, Shape{m, 3, 41}}) {
           suite.check_on_each("gemm_int8/mixed/" + of + text_of(s) + "/outliers" + std::to_string(outliers),
                               [&](const Target &target, Random &random) {
                                 return test_mixed(make_mixed(s, dtype, outliers, random), target);
@@ -317,7 +318,7 @@ CONFORMANCE(gemm_int8) {
         }
       }
       for (float threshold : {0.0f, 6.0f, 1.0f}) {
-        for (const Shape &s : {Shape{m, 70, 200}, Shape{m, 33, 65, 3}, Shape{m, 0, 7}, Shape{m, 9, 0}, Shape{0, 9, 8}}) {
+        for (const Shape &s : {Shape{m, 70, 208}, Shape{m, 33, 65, 3}, Shape{m, 0, 7}, Shape{m, 9, 0}, Shape{0, 9, 8}}) {
           const std::string name = "gemm_int8/linear/" + of + text_of(s) + "/threshold" + std::to_string(int(threshold));
           check_layer(suite, name, {s, dtype, threshold, true});
           check_layer(suite, name + "/no_bias", {s, dtype, threshold, false});

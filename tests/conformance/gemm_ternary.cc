@@ -273,6 +273,7 @@ std::vector<Case> shapes(bool quick) {
   if (quick) return list;
   for (int64_t m : {4, 70, 300}) {
     list.push_back({m, 300, 1400, all});
+    list.push_back({m, 300, 1360, all});
     list.push_back({m, 300, 1408, 64});
     list.push_back({m, 300, 1536, 0, BNB_TQ2_0});
     list.push_back({m, 300, 1536, 0, BNB_TQ1_0});
@@ -282,7 +283,7 @@ std::vector<Case> shapes(bool quick) {
 }
 
 void check_varieties(Suite &suite, Case c) {
-  for (int64_t m : {1, 3, 19, 40}) {
+  for (int64_t m : {1, 3, 19, 40, 66}) {
     c.m = m;
     for (DLDataType dtype : kFloats) {
       c.dtype = dtype;

@@ -115,6 +115,53 @@ static void mfma_16x16x16(float (&sum)[4], const uint32_t (&a)[2], const uint32_
   });
 }
 
+// The int8 forms.
+struct Int8Lane {
+  int *sum;
+  const uint32_t *a, *b;
+};
+static inline int int8_of(const uint32_t *registers, int i) { return int8_t(registers[i / 4] >> (i % 4 * 8)); }
+
+static inline void mma_m16n8k32(int (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], SIMT_SITE) {
+  Int8Lane lane{sum, a, b};
+  simt::meet(site, &lane, [](void **records, int) {
+    int x[16][32], y[8][32];
+    for (int l = 0; l < 32; ++l) {
+      const auto *from = static_cast<const Int8Lane *>(records[l]);
+      const int g = l / 4, t = l % 4;
+      for (int i = 0; i < 16; ++i) x[g + i / 4 % 2 * 8][4 * t + i / 8 * 16 + i % 4] = int8_of(from->a, i);
+      for (int i = 0; i < 8; ++i) y[g][4 * t + i / 4 * 16 + i % 4] = int8_of(from->b, i);
+    }
+    for (int l = 0; l < 32; ++l) {
+      int *to = static_cast<Int8Lane *>(records[l])->sum;
+      const int g = l / 4, t = l % 4;
+      for (int i = 0; i < 4; ++i) {
+        for (int k = 0; k < 32; ++k) to[i] += x[g + i / 2 * 8][k] * y[2 * t + i % 2][k];
+      }
+    }
+  });
+}
+
+static inline void mfma_16x16x32(int (&sum)[4], const uint32_t (&a)[2], const uint32_t (&b)[2], SIMT_SITE) {
+  Int8Lane lane{sum, a, b};
+  simt::meet(site, &lane, [](void **records, int) {
+    int x[16][32], y[16][32];
+    for (int l = 0; l < 64; ++l) {
+      const auto *from = static_cast<const Int8Lane *>(records[l]);
+      for (int i = 0; i < 8; ++i) {
+        x[l % 16][l / 16 * 8 + i] = int8_of(from->a, i);
+        y[l % 16][l / 16 * 8 + i] = int8_of(from->b, i);
+      }
+    }
+    for (int l = 0; l < 64; ++l) {
+      int *to = static_cast<Int8Lane *>(records[l])->sum;
+      for (int i = 0; i < 4; ++i) {
+        for (int k = 0; k < 32; ++k) to[i] += x[l / 16 * 4 + i][k] * y[l % 16][k];
+      }
+    }
+  });
+}
+
 BNB_DEVICE void copy_async(void *shared, const void *global, bool take) {
   if (reinterpret_cast<uintptr_t>(shared) % 16 || (take && reinterpret_cast<uintptr_t>(global) % 16)) {
     simt::stop("an asynchronous copy from %p to %p, which are not aligned to its 16 bytes", global, shared);

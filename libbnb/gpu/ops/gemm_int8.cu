@@ -2,16 +2,25 @@
 // int8 products, and LLM.int8() around them: quantization, a list of the outlier columns made on the device, the product.
 #include "gpu/any_product.h"
 #include "gpu/few_rows.h"
+#include "gpu/matrix_product.h"
 #include "gpu/ops.h"
 
 namespace bnb::gpu {
 namespace {
 
 bool few_rows_fit(const Int8Product &p, const Queue &) { return p.m <= kMostFewRows && fits_grid(p); }
+template <typename Tile>
+bool matrix_fits(const Int8Product &p, const Queue &queue) {
+  return fits_matrix<Tile>(p, queue) && aligned16(p.b) && p.b_stride % 16 == 0;
+}
+using Large = LargeTile<Int8Weights>;
+bool small_tiles_fit(const Int8Product &p, const Queue &queue) { return p.m <= SmallTile::kM && matrix_fits<SmallTile>(p, queue); }
 bool any_fit(const Int8Product &, const Queue &) { return true; }
 
 constexpr Int8Candidate kCandidates[] = {
     {"few rows", few_rows_fit, launch_few_rows<Int8Weights>},
+    {"small tiles", small_tiles_fit, launch_matrix<Int8Weights, SmallTile>},
+    {"large tiles", matrix_fits<Large>, launch_matrix<Int8Weights, Large>},
     {"any", any_fit, launch_any<Int8Weights>},
 };
 

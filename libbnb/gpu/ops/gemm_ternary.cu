@@ -2,6 +2,7 @@
 // Products of int8 activations with ternary weights, and the layer of BitNet around them.
 #include "gpu/any_product.h"
 #include "gpu/few_rows.h"
+#include "gpu/matrix_product.h"
 #include "gpu/ops.h"
 
 namespace bnb::gpu {
@@ -15,11 +16,19 @@ bool few_rows_fit(const Int8Product &p, const Queue &) {
   return p.m <= kMostFewRows && p.k % 16 == 0 && p.block.value % 16 == 0 && (p.block.value <= kMostBlock || p.blocks <= 1) &&
          fits_grid(p);
 }
+// Blocks with scales end with a load from shared memory.
+template <typename Tile>
+bool matrix_fits(const Int8Product &p, const Queue &queue) {
+  return fits_matrix<Tile>(p, queue) && (p.blocks == 1 || p.block.value % Tile::kHalf == 0);
+}
+bool small_tiles_fit(const Int8Product &p, const Queue &queue) { return p.m <= SmallTile::kM && matrix_fits<SmallTile>(p, queue); }
 bool any_fit(const Int8Product &, const Queue &) { return true; }
 
 template <typename Weights>
 constexpr Int8Candidate kCandidates[] = {
     {"few rows", few_rows_fit, launch_few_rows<Weights>},
+    {"small tiles", small_tiles_fit, launch_matrix<Weights, SmallTile>},
+    {"large tiles", matrix_fits<LargeTile<Weights>>, launch_matrix<Weights, LargeTile<Weights>>},
     {"any", any_fit, launch_any<Weights>},
 };
 
