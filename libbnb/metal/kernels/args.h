@@ -93,6 +93,15 @@ struct Int8MmArgs {
   uint32_t unused;
 };
 
+// Sums of squares: of elements, or of sums already made.
+struct NormArgs {
+  int64_t n, sums;
+  int64_t index;            // of the tensor in the list
+  uint32_t aligned;       // to an element
+  uint32_t has_norm, wide;  // wide: float64
+  uint32_t has_found_inf;
+};
+
 }  // namespace kernels
 }  // namespace bnb
 
