@@ -2,3 +2,4 @@
 /* Everything that the Python package declares to cffi; python/meson.build preprocesses it with BNB_CDEF defined. */
 #include <bnb/bnb.h>
 #include <bnb/bitsandbytes.h>
+#include <bnb/workspace.h>

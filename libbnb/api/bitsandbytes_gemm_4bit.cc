@@ -67,7 +67,7 @@ int32_t quant_type_of(const char *function, const float *codebook) {
 // One row times a matrix of `n` packed rows of ldb bytes. quant_type 0: that of the codebook.
 bnb_status multiply_row(const char *function, DType dtype, int n, int k, const void *A, const uint8_t *B, const float *absmax,
                         int32_t quant_type, const float *codebook, void *out, int ldb, int blocksize, void *stream) {
-  Pointers pointers(function, stream, {A, B, absmax, out});
+  Pointers pointers(function, stream, {A, B, absmax, codebook, out});
   if (quant_type == 0) {
     float values[16] = {};
     const bnb_status status = codebook ? pointers.read(values, codebook, sizeof values) : BNB_OK;

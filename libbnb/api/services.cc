@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
 // bnb_<verb>: versions, backends and devices, memory. Errors live in core/status.cc, instruction sets in
 // cpu/dispatch.cc, threads in cpu/threads.cc.
+#include <bnb/workspace.h>
+
 #include <cstring>
 
 #include "core/backend.h"
 #include "core/status.h"
+#include "core/workspace.h"
 
 using namespace bnb;
 
@@ -92,4 +95,33 @@ bnb_status bnb_prefetch(const void *data, size_t bytes, DLDevice to, void *strea
     if (other->home_of && other->device_count() > 0 && other->home_of(data, &device) == Memory::kManaged) backend = other;
   }
   return backend->prefetch(data, bytes, to, stream);
+}
+
+bnb_status bnb_workspace_query(int32_t on) {
+  if (on != 0 && on != 1) return fail(BNB_ERROR_INVALID_ARGUMENT, "bnb_workspace_query: on is %d, must be 0 or 1", int(on));
+  workspace::ask(on == 1);
+  return BNB_OK;
+}
+
+size_t bnb_workspace_bytes(void) { return workspace::most(); }
+
+bnb_status bnb_set_workspace(DLDevice device, void *data, size_t bytes) {
+  bnb_status status;
+  const Backend *backend = find_backend("bnb_set_workspace", device, &status);
+  if (!backend) return status;
+  if (!backend->borrow) {
+    if (device.device_type == kDLCPU) return BNB_OK;
+    return fail(BNB_ERROR_UNSUPPORTED, "bnb_set_workspace: the %s backend cannot be given memory", backend->name);
+  }
+  if (reinterpret_cast<uintptr_t>(data) % workspace::kAlignment != 0) {
+    return fail(BNB_ERROR_INVALID_ARGUMENT, "bnb_set_workspace: data is not aligned to %zu bytes", workspace::kAlignment);
+  }
+  DLDevice home;
+  const Memory memory = data ? backend->home_of(data, &home) : Memory::kManaged;
+  if (memory == Memory::kHost || (memory == Memory::kDevice && home.device_id != device.device_id)) {
+    return fail(BNB_ERROR_INVALID_ARGUMENT, "bnb_set_workspace: data is not memory of %s device %d", backend->name,
+                int(device.device_id));
+  }
+  if (workspace::give(device.device_id, data, bytes)) return BNB_OK;
+  return fail(BNB_ERROR_UNSUPPORTED, "bnb_set_workspace: only the first %d devices can be given memory", int(workspace::kMaxDevices));
 }

@@ -151,16 +151,30 @@ def fail(status: int) -> NoReturn:
     raise _EXCEPTIONS.get(status, InternalError)(message)
 
 
-# A stream that is NULL to C, Metal's default queue. PyTorch does not show its own queue, so the two wait for each
-# other: arrays.stream_of() waits for PyTorch's when it gives this out, whoever passed it to C calls settle().
-METAL_STREAM = ffi.cast("void *", 0)
+# Streams for array libraries that do not show their own: a device's default one under an address of Python's own, so that
+# those who get it know that `settle` has to wait for it. Metal's is one of them: PyTorch does not show its queue there,
+# and arrays.stream_of() waits for that when it gives this out.
 _METAL = 8  # the kind of device in DLPack
+METAL_STREAM = ffi.cast("void *", 0)
+_waited: dict[int, tuple[int, int]] = {id(METAL_STREAM): (_METAL, 0)}
+_waited_streams: dict[tuple[int, int], Any] = {(_METAL, 0): METAL_STREAM}
+
+
+def waited_stream(device_type: int, device_id: int) -> Any:
+    """The default stream of a device, of which `settle` knows that nobody else can wait for it."""
+    device = (device_type, device_id)
+    stream = _waited_streams.get(device)
+    if stream is None:
+        stream = _waited_streams.setdefault(device, ffi.cast("void *", 0))
+        _waited[id(stream)] = device
+    return stream
 
 
 def settle(stream: Any) -> None:
-    """Returns when others may see what was queued on a stream; at once, unless it is `METAL_STREAM`."""
-    if stream is METAL_STREAM:
-        synchronize(_METAL)
+    """Returns when others may see what was queued on a stream: at once, unless it is one that must be waited for."""
+    device = _waited.get(id(stream))
+    if device is not None:
+        synchronize(*device)
 
 
 def check(status: int) -> None:
@@ -253,7 +267,7 @@ def call(function: Any, stream: Any, *arguments: Any) -> None:
     frames.append(frame)
     if status:
         fail(status)
-    if stream is METAL_STREAM:
+    if stream is not NULL:
         settle(stream)
 
 

@@ -20,7 +20,8 @@ constexpr int64_t kMostBytes = 16 << 10;  // more than 33 * 33 items of 8 bytes
 // The arguments of one call.
 class Draw {
  public:
-  explicit Draw(Random &random) : random_(random), hostile_(!random.one_in(4)) {}
+  Draw(const char *function, Random &random)
+      : random_(random), hostile_(!random.one_in(4)), device_(device_for(function)), far_(random.below(5)) {}
   ~Draw() {
     for (const Argument &argument : arguments_) conformance::give_back_pages(argument.pages);
   }
@@ -49,7 +50,12 @@ class Draw {
     return T(kCounts[random_.between(first, int64_t(std::size(kCounts)) - 1)]);
   }
 
+  // The call runs between these two.
+  bool upload() const { return std::all_of(images_.begin(), images_.end(), [](const Image &image) { return image.upload(); }); }
+  bool download() const { return std::all_of(images_.begin(), images_.end(), [](const Image &image) { return image.download(); }); }
+
   std::string judge(const char *function, bnb_status status) {
+    if (!download()) return std::string(function) + ": memory could not be copied back";
     accepted_ = status == BNB_OK;
     const std::string text = bnb_last_error(), start = std::string(function) + ": ";
     if (!accepted_ && text.compare(0, start.size(), start) != 0)
@@ -58,6 +64,7 @@ class Draw {
     return check_memory(function);
   }
   std::string judge(const char *function, int result) {
+    if (!download()) return std::string(function) + ": memory could not be copied back";
     accepted_ = result == 0;
     return check_memory(function);
   }
@@ -67,7 +74,8 @@ class Draw {
   }
   std::string judge(const char *function, void *data) {
     accepted_ = data != nullptr;
-    if (std::strcmp(function, "cget_managed_ptr") == 0) bnb_free({kDLCPU, 0}, data);
+    const DLDevice last = devices().back();  // a GPU's, if there is one that has such memory
+    if (std::strcmp(function, "cget_managed_ptr") == 0) bnb_free(last.device_type == kDLMetal ? kCpu : last, data);
     return check_memory(function);
   }
   bool accepted() const { return accepted_; }
@@ -78,7 +86,14 @@ class Draw {
     conformance::Pages pages;
     bool output;
     Bytes before;
+    uint8_t *begin;  // of what the call gets: the pages, or their image on a device
   };
+
+  // Names of the CPU take host memory; a Metal buffer is no address.
+  static DLDevice device_for(const char *function) {
+    const DLDevice last = devices().back();
+    return last.device_type == kDLMetal || std::strstr(function, "cpu") ? kCpu : last;
+  }
 
   double real() {
     const double values[] = {0.0, 1.0, 0.5, 6.0, -1.0, -0.0, 1e-40, 3e38, NAN, double(INFINITY), 0.25, 1e-3};
@@ -94,13 +109,18 @@ class Draw {
     const std::string_view text = name;
     if (text == "stream") return nullptr;
     if (hostile_ && random_.one_in(12)) return nullptr;
-    if (hostile_ && !arguments_.empty() && random_.one_in(20)) return arguments_[0].pages.begin;  // two in one place
-    arguments_.push_back({name, conformance::take_pages(kMostBytes), output, {}});
+    if (hostile_ && !arguments_.empty() && random_.one_in(20)) return arguments_[0].begin;  // two in one place
+    arguments_.push_back({name, conformance::take_pages(kMostBytes), output, {}, nullptr});
     Argument &argument = arguments_.back();
-    uint8_t *data = argument.pages.begin + (hostile_ ? random_.below(4) : 0);
-    fill(text, data, kMostBytes - 8, floats, ints);
+    const int64_t offset = hostile_ ? random_.below(4) : 0;
+    fill(text, argument.pages.begin + offset, kMostBytes - 8, floats, ints);
     argument.before.assign(argument.pages.begin, argument.pages.begin + argument.pages.size);
-    return data;
+    argument.begin = argument.pages.begin;
+    if (!is_cpu(device_) && random_.below(4) < far_) {  // from all in host memory to all on the device
+      images_.emplace_back(device_, argument.pages, random_.one_in(5));
+      argument.begin = static_cast<uint8_t *>(images_.back().data());
+    }
+    return argument.begin + offset;
   }
 
   // Indices stay near the sizes that are drawn; codes are mostly right; the rest is anything.
@@ -138,8 +158,11 @@ class Draw {
 
   Random &random_;
   const bool hostile_;
+  const DLDevice device_;
+  const int64_t far_;
   bool accepted_ = false;
   std::vector<Argument> arguments_;
+  std::vector<Image> images_;
 };
 
 }  // namespace
@@ -151,7 +174,7 @@ namespace fuzz {
 
 std::string fuzz_bare_pointers(Random &random, Tallies *tallies) {
   const auto &row = kBareCalls[random.below(int64_t(std::size(kBareCalls)))];
-  Draw draw(random);
+  Draw draw(row.name, random);
   const std::string problem = row.call(draw);
   Tally &tally = (*tallies)[row.name];
   ++(draw.accepted() ? tally.accepted : tally.refused);

@@ -28,6 +28,7 @@ def bare_call(function: Function) -> str:
     for i, (type_, name) in enumerate(function.parameters):
         lines.append(f"  const auto p{i} = {argument(type_, name)};")
     arguments = ", ".join(f"p{i}" for i in range(len(function.parameters)))
+    lines.append("  if (!draw.upload()) return bnb_last_error();")
     return "\n".join([*lines, f'  return draw.judge("{function.name}", {function.name}({arguments}));', "}", ""])
 
 

@@ -7,6 +7,7 @@
 
 #include "conformance/memory.h"
 #include "conformance/samples.h"
+#include "devices.h"
 
 namespace fuzz {
 
@@ -23,7 +24,7 @@ struct Subject {
   bool has_strides = false, absent = false, no_data = false;
   bool touched = false;  // a mutation has been here: a second one could make right what the first one made wrong
   int32_t ndim = 0;
-  DLDevice device{kDLCPU, 0};
+  DLDevice device = kCpu;
   uint64_t byte_offset = 0;
   int beside = -1;     // shares the memory of this other subject,
   double where = 0.0;  // at this place of all the places where the two overlap
@@ -73,8 +74,11 @@ class HostileCall {
   bool only_outputs_changed(const std::vector<Bytes> &before) const;
   Outcome wrong(const std::string &what);
 
+  bnb_status call_on_device();
+
   conformance::Sample sample_;
   Random &random_;
+  const DLDevice device_;  // where the call runs: another than the CPU has an image of every tensor's pages
   std::vector<Subject> subjects_;
   std::vector<std::string> mutations_;
   const char *must_fail_ = nullptr;

@@ -8,11 +8,9 @@
 namespace fuzz {
 namespace {
 
-constexpr DLDevice kCpu{kDLCPU, 0};
-
 DLDevice any_device(Random &random) {
-  const DLDevice devices[] = {kCpu, kCpu, {kDLCPU, 1}, {kDLCPU, -1}, {kDLCUDA, 0}, {DLDeviceType(random.bits()), 0}};
-  return devices[random.below(6)];
+  const DLDevice some[] = {kCpu, devices().back(), {kDLCPU, 1}, {kDLCPU, -1}, {kDLCUDA, 0}, {DLDeviceType(random.bits()), 0}};
+  return some[random.below(6)];
 }
 
 // Any text up to a zero byte, at the end of a page.
@@ -37,19 +35,20 @@ class Text {
 std::string fuzz_memory(Random &random) {
   void *const untouched = &random;
   const DLDevice device = any_device(random), other = any_device(random);
-  const bool there = device.device_type == kDLCPU && device.device_id == 0;
   const size_t bytes = size_t(random.one_in(3) ? 0 : random.below(100000));
   void *data = untouched;
   const bnb_status status =
       (random.one_in(2) ? bnb_allocate : bnb_allocate_managed)(device, bytes, random.one_in(9) ? nullptr : &data);
   if (status != BNB_OK) return data == untouched ? "" : "a failed bnb_allocate wrote to data";
-  if (!there) return "bnb_allocate succeeded on a device that is not there";
+  if (!may_be_there(device)) return "bnb_allocate succeeded on a device that is not there";
   if ((data == nullptr) != (bytes == 0)) return "bnb_allocate gave no data, or data for 0 bytes";
-  if (bytes) std::memset(data, 1, bytes);
-  std::vector<char> source(bytes + 1, 2);
+  if (bytes && is_cpu(device)) std::memset(data, 1, bytes);
+  std::vector<char> source(bytes + 1, 2), back(bytes + 1, 3);
   const void *from = random.one_in(9) ? nullptr : source.data();
-  const bool copied = bnb_copy(device, data, other, from, bytes, nullptr) == BNB_OK;
-  const bool same = bytes == 0 || std::memcmp(data, source.data(), bytes) == 0;
+  const DLDevice origin = may_be_there(other) ? kCpu : other;  // what is copied is host memory
+  const bool copied = bnb_copy(device, data, origin, from, bytes, nullptr) == BNB_OK;
+  if (bnb_copy(kCpu, back.data(), device, data, bytes, nullptr) != BNB_OK) return "bnb_copy to the host failed";
+  const bool same = bytes == 0 || std::memcmp(back.data(), source.data(), bytes) == 0;
   bnb_prefetch(data, bytes, other, nullptr);
   bnb_synchronize(other, nullptr);
   if (bnb_free(device, data) != BNB_OK) return "bnb_free failed";

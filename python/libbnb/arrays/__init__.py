@@ -41,13 +41,15 @@ def stream_of(kind: ArrayKind, array: Array, view: View) -> Any:
 
 def _classify(array: Array, name: str) -> ArrayKind:
     # An array of a library can only arrive if somebody imported that library: we never do.
-    torch, jax, mlx = (sys.modules.get(module) for module in ("torch", "jax", "mlx.core"))
+    torch, jax, mlx, cupy = (sys.modules.get(module) for module in ("torch", "jax", "mlx.core", "cupy"))
     if torch is not None and isinstance(array, torch.Tensor):
         return _library("torch")
     if jax is not None and isinstance(array, jax.Array):
         return _library("jax")
     if mlx is not None and isinstance(array, mlx.array):
         return _library("mlx")
+    if cupy is not None and isinstance(array, cupy.ndarray):
+        return _library("cupy")
     if offers(array, "__array_interface__"):
         return NUMPY
     if offers(array, "__dlpack__"):
@@ -64,9 +66,9 @@ def _library(name: str) -> ArrayKind:
 
             _libraries[name] = TorchKind()
         else:
-            from libbnb.arrays.dlpack_kind import JaxKind, MlxKind
+            from libbnb.arrays.dlpack_kind import CupyKind, JaxKind, MlxKind
 
-            _libraries[name] = JaxKind() if name == "jax" else MlxKind()
+            _libraries[name] = {"jax": JaxKind, "mlx": MlxKind, "cupy": CupyKind}[name]()
     return _libraries[name]
 
 

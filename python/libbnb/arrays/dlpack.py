@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from libbnb._native import ffi
 
 CPU = 1
-_CUDA = 2
+CUDA = 2
+ROCM = 10
 _READ_ONLY = 1  # bit 0 of DLManagedTensorVersioned.flags
 
 _capsule_is_valid = ctypes.pythonapi.PyCapsule_IsValid
@@ -57,18 +58,24 @@ class Imported(NamedTuple):
         return True
 
 
-def _capsule_of(array: Any, device_type: int) -> Any:
-    # Our calls run on the device's default stream (1: CUDA's legacy one; HIP calls it 0); the CPU has none.
-    stream = None if device_type == CPU else 1 if device_type == _CUDA else 0
-    keywords: dict[str, Any] = {} if stream is None else {"stream": stream}
+def stream_number(device_type: int, stream: int | None) -> int | None:
+    """An address of a stream, or None for the default one, as exporters want to be told of it; None where it has none."""
+    if device_type == CUDA:
+        return stream or 1  # the default one, of which CUDA has two
+    return stream or 0 if device_type == ROCM else None
+
+
+def _capsule_of(array: Any, device_type: int, stream: int | None) -> Any:
+    number = stream_number(device_type, stream)
+    keywords: dict[str, Any] = {} if number is None else {"stream": number}
     try:
         return array.__dlpack__(max_version=(1, 1), **keywords)
     except TypeError:  # exporters from before DLPack 1.0 do not know max_version
         return array.__dlpack__(**keywords)
 
 
-def read(array: Any) -> Imported:
-    """Asks an object for its DLPack capsule and reads it.
+def read(array: Any, stream: int | None = None) -> Imported:
+    """Asks an object for its DLPack capsule and reads it. Its exporter makes `stream` wait for what it still computes.
 
     Raises
     ------
@@ -76,7 +83,7 @@ def read(array: Any) -> Imported:
         What `__dlpack__` returned is not a DLPack capsule.
     """
     device_type = int(array.__dlpack_device__()[0])
-    capsule = _capsule_of(array, device_type)
+    capsule = _capsule_of(array, device_type, stream)
     read_only = False
     if _capsule_is_valid(capsule, b"dltensor_versioned"):
         managed = ffi.cast("DLManagedTensorVersioned *", _capsule_pointer(capsule, b"dltensor_versioned"))

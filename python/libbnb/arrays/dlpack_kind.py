@@ -14,7 +14,7 @@ import array_api_compat
 import numpy as np
 
 from libbnb._errors import InternalError, InvalidArgument
-from libbnb._native import View, device_word, dtype_word
+from libbnb._native import NULL, View, device_word, dtype_word, ffi, waited_stream
 from libbnb.arrays import dlpack
 from libbnb.arrays.base import Array, ArrayKind, HostArray, rows_and_cols
 from libbnb.arrays.dtypes import name_of
@@ -64,15 +64,15 @@ class NamespaceKind(ArrayKind):
 
     def read(self, array: Array, name: str) -> tuple[Array, View]:
         array = array.array if isinstance(array, Held) else self.accept(array, name)
-        imported = dlpack.read(array)
+        imported = self._show(array)
         shown, shape = array, imported.shape
         if not imported.compact:
             shown = self.flattened(array)
-            imported = dlpack.read(shown)
+            imported = self._show(shown)
         return Held(array, shape, (shown, imported.capsule)), _flat_view(imported)
 
     def write(self, array: Array, name: str) -> View:
-        imported = dlpack.read(self.accept(array, name))
+        imported = self._show(self.accept(array, name))
         if imported.read_only:
             raise InvalidArgument(f"{name} is read-only")
         if not imported.compact:
@@ -81,7 +81,7 @@ class NamespaceKind(ArrayKind):
 
     def fresh(self, shape: tuple[int, ...], dtype: Any, like: Array) -> tuple[Array, View]:
         array = self.empty(tuple(shape), dtype, like.array if isinstance(like, Held) else like)
-        imported = dlpack.read(array)
+        imported = self._show(array)
         if not imported.compact:
             raise InternalError(f"a new array of {self._type.__name__} is not compact")
         return array, _flat_view(imported)
@@ -116,7 +116,23 @@ class NamespaceKind(ArrayKind):
         array = array.array if isinstance(array, Held) else array
         return self._namespace.take(array, indices.array if isinstance(indices, Held) else indices, axis=1)
 
+    def _show(self, array: Array) -> dlpack.Imported:
+        return dlpack.read(array, self.current_stream(array))
+
+    def stream(self, array: Array) -> Any:
+        array = array.array if isinstance(array, Held) else array
+        device_type, device_id = array.__dlpack_device__()
+        if int(device_type) not in (dlpack.CUDA, dlpack.ROCM):
+            return NULL
+        number = self.current_stream(array)
+        # A library that does not say where it computes cannot wait for us there either.
+        return waited_stream(int(device_type), int(device_id)) if number is None else ffi.cast("void *", number)
+
     # What libraries do differently.
+
+    def current_stream(self, array: Array) -> int | None:
+        """The address of the stream on which the library computes with the array now; None if it does not tell."""
+        return None
 
     def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
         """A new array that has its memory."""
@@ -125,6 +141,20 @@ class NamespaceKind(ArrayKind):
     def flattened(self, array: Array) -> Array:
         """A compact row-major copy."""
         return self._namespace.reshape(array, (-1,))
+
+
+class CupyKind(NamespaceKind):
+    """CuPy, on the stream that is its current one."""
+
+    name: ClassVar[str] = "CuPy"
+
+    def __init__(self) -> None:
+        self._cupy: Any = sys.modules["cupy"]
+        super().__init__(array_api_compat.array_namespace(self._cupy.empty(0)), self._cupy.ndarray)
+
+    def current_stream(self, array: Array) -> int | None:
+        with array.device:
+            return int(self._cupy.cuda.get_current_stream().ptr)
 
 
 class JaxKind(NamespaceKind):
