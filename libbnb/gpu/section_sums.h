@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Sums of squares of arrays in the order of core/sums.h. A section is the work of a block of kSectionThreads: four threads for each
+// Sums over arrays in the order of core/sums.h. A section is the work of a block of kSectionThreads: four threads for each
 // of its pieces, each of which has four lanes and so reads four neighbouring elements at once, 16 elements before its next four.
 #ifndef BNB_GPU_SECTION_SUMS_H_
 #define BNB_GPU_SECTION_SUMS_H_
@@ -21,7 +21,7 @@ BNB_DEVICE int64_t section_element(int64_t section, int step) {
          thread % kPieceThreads * kFour;
 }
 
-// The running thread's lanes.
+// The running thread's lanes: of squares, of magnitudes, of the elements themselves.
 struct SquareLanes {
   double at[kFour] = {};
 
@@ -31,9 +31,48 @@ struct SquareLanes {
   }
 };
 
-// Of a section: all threads take part, and thread 0 gets the sum. pieces: shared, kSectionPieces.
-BNB_DEVICE double section_sum(const SquareLanes &lanes, double *pieces) {
-  const int turn = int(thread_index()) % kPieceThreads, first = int(lane_index()) / kPieceThreads * kPieceThreads;
+struct MagnitudeLanes {
+  double at[kFour] = {};
+
+  BNB_DEVICE_METHOD void add(const float *x) {
+    BNB_UNROLL
+    for (int j = 0; j < kFour; ++j) at[j] += double(fabsf(x[j]));
+  }
+};
+struct ValueLanes {
+  double at[kFour] = {};
+
+  BNB_DEVICE_METHOD void add(const float *x) {
+    BNB_UNROLL
+    for (int j = 0; j < kFour; ++j) at[j] += double(x[j]);
+  }
+};
+
+// Adds what the thread's lanes have of elements first .. last - 1, which are a piece or what there is of one; the lane of the first of
+// them is 4 * turn. Several loads are on their way at once.
+template <typename Tag, typename Lanes>
+BNB_DEVICE void add_piece(const void *array, int64_t first, int64_t last, int turn, Lanes *lanes) {
+  constexpr int kAhead = 8;
+  for (int64_t i = first + turn * kFour; i < last; i += kAhead * kSumLanes) {
+    RawFour raw[kAhead];
+    BNB_UNROLL
+    for (int k = 0; k < kAhead; ++k) {
+      const int64_t at = i + k * kSumLanes;
+      raw[k] = load_four(Tag::kDType, array, at, count_of_four(last, at));
+    }
+    BNB_UNROLL
+    for (int k = 0; k < kAhead; ++k) {
+      float x[kFour];
+      widen_four(Tag::kDType, raw[k], x);
+      lanes->add(x);
+    }
+  }
+}
+
+// Of a piece, its lanes added in order: for all of its four threads; the warp takes part as a whole.
+template <typename Lanes>
+BNB_DEVICE double piece_sum(const Lanes &lanes) {
+  const int first = int(lane_index()) / kPieceThreads * kPieceThreads;
   double piece = 0.0;
   for (int i = 0; i < kPieceThreads; ++i) {
     double mine = piece;
@@ -41,7 +80,13 @@ BNB_DEVICE double section_sum(const SquareLanes &lanes, double *pieces) {
     for (int j = 0; j < kFour; ++j) mine += lanes.at[j];
     piece = shuffle(mine, first + i);
   }
-  if (turn == 0) pieces[thread_index() / kPieceThreads] = piece;
+  return piece;
+}
+
+// Of a section: all threads take part, and thread 0 gets the sum. pieces: shared, kSectionPieces.
+BNB_DEVICE double section_sum(const SquareLanes &lanes, double *pieces) {
+  const double piece = piece_sum(lanes);
+  if (thread_index() % kPieceThreads == 0) pieces[thread_index() / kPieceThreads] = piece;
   barrier();
   double sum = 0.0;
   if (thread_index() == 0) {
