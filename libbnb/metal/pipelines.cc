@@ -71,12 +71,14 @@ bnb_status find_library(int32_t device, const char *file, void **library) {
 
 bnb_status find_pipeline(int32_t device, const char *file, const char *function, void **pipeline) {
   const std::lock_guard<std::mutex> lock(mutex);
-  *pipeline = pipelines.find(device, function);
+  char key[kFunctionName];  // two files may have functions of one name
+  std::snprintf(key, sizeof key, "%s.%s", file, function);
+  *pipeline = pipelines.find(device, key);
   if (*pipeline) return BNB_OK;
   void *library = nullptr;
   bnb_status status = find_library(device, file, &library);
   if (status == BNB_OK) status = new_pipeline(device, library, function, pipeline);
-  if (status == BNB_OK) pipelines.add(device, function, *pipeline);
+  if (status == BNB_OK) pipelines.add(device, key, *pipeline);
   return status;
 }
 

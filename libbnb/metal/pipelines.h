@@ -7,7 +7,7 @@
 
 namespace bnb::metal {
 
-constexpr int kFunctionName = 96;  // bytes of the longest name
+constexpr int kFunctionName = 96;  // bytes of the longest name, its file's included
 
 // file: a kernel file without its ending.
 bnb_status find_pipeline(int32_t device, const char *file, const char *function, void **pipeline);

@@ -11,32 +11,45 @@ bool is_regular(int64_t blocksize) { return blocksize >= kItems && blocksize <= 
 // Elements of the first block: a number that kernels divide by in 32 bits if they can.
 int64_t within(int64_t blocksize, int64_t n) { return blocksize < n ? blocksize : n; }
 
+kernels::QuantizeArgs quantize_args(const Commands &commands, const BlockQuantizer &format, int64_t blocksize) {
+  return {format.n,
+          block_count(format.n, format.blocksize),
+          kernels::divisor(blocksize, format.n),
+          commands.aligned(16, format.a),
+          commands.aligned(16, format.out),
+          commands.aligned(4, format.scale),
+          format.subtract != nullptr};
+}
+
+Grid grid_over(const Commands &commands, int64_t n) { return {commands.groups_for(ceil_div(n, kTile)), kQuantizeThreads}; }
+
 }  // namespace
+
+void measure_absmax(Commands &commands, const BlockQuantizer &format, const Workspace &maxima) {
+  const kernels::QuantizeArgs args = quantize_args(commands, format, within(format.blocksize, format.n));
+  const Grid over_blocks{commands.groups_for(ceil_div(args.blocks, kQuantizeThreads)), kQuantizeThreads};
+  commands.need(maxima.status());
+  commands.run({"blocks", "clear_words"}, over_blocks, args.blocks, maxima);
+  commands.run({"blocks", "measure_absmax", format.dtype}, grid_over(commands, format.n), args, format.a, format.subtract, maxima);
+}
+
+void encode_blocks(Commands &commands, const BlockQuantizer &format, const Workspace &absmax) {
+  commands.need(absmax.status());
+  commands.run({format.file, format.name, format.dtype, "any"}, grid_over(commands, format.n),
+               quantize_args(commands, format, within(format.blocksize, format.n)), format.a, format.subtract, format.out, format.scale,
+               format.code, absmax);
+}
 
 void quantize_blocks(Commands &commands, const Queue &queue, const BlockQuantizer &format) {
   if (format.n == 0) return;
-  const int64_t blocks = block_count(format.n, format.blocksize);
-  const bool regular = is_regular(format.blocksize);
-  const kernels::QuantizeArgs args{format.n,
-                                   blocks,
-                                   kernels::divisor(regular ? format.blocksize : within(format.blocksize, format.n), format.n),
-                                   commands.aligned(16, format.a),
-                                   commands.aligned(16, format.out),
-                                   commands.aligned(4, format.scale),
-                                   format.subtract != nullptr};
-  const Grid grid{commands.groups_for(ceil_div(format.n, kTile)), kQuantizeThreads};
-  if (regular) {
-    commands.run({format.file, format.name, format.dtype, "regular"}, grid, args, format.a, format.subtract, format.out,
-                 format.scale, format.code);
+  if (is_regular(format.blocksize)) {
+    commands.run({format.file, format.name, format.dtype, "regular"}, grid_over(commands, format.n),
+                 quantize_args(commands, format, format.blocksize), format.a, format.subtract, format.out, format.scale, format.code);
     return;
   }
-  const Workspace maxima(queue, size_t(blocks) * sizeof(uint32_t));
-  commands.need(maxima.status());
-  const Grid over_blocks{commands.groups_for(ceil_div(blocks, kQuantizeThreads)), kQuantizeThreads};
-  commands.run({"blocks", "clear_words"}, over_blocks, blocks, maxima);
-  commands.run({"blocks", "measure_absmax", format.dtype}, grid, args, format.a, format.subtract, maxima);
-  commands.run({format.file, format.name, format.dtype, "any"}, grid, args, format.a, format.subtract, format.out, format.scale,
-               format.code, maxima);
+  const Workspace maxima(queue, size_t(block_count(format.n, format.blocksize)) * sizeof(uint32_t));
+  measure_absmax(commands, format, maxima);
+  encode_blocks(commands, format, maxima);
 }
 
 BoundScales bind_scales(const Commands &commands, const AbsmaxView &view, int64_t blocks) {

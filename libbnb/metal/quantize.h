@@ -24,6 +24,12 @@ struct BlockQuantizer {
 // Adds the launches to the commands.
 void quantize_blocks(Commands &commands, const Queue &queue, const BlockQuantizer &format);
 
+// absmax of every block as the bits of a number, over a workspace of `blocks` words: zeros, then the largest.
+void measure_absmax(Commands &commands, const BlockQuantizer &format, const Workspace &maxima);
+
+// The kernel NAME_any_* alone: `absmax` has what scales are made from.
+void encode_blocks(Commands &commands, const BlockQuantizer &format, const Workspace &absmax);
+
 // Scales for kernels: the struct, and what is bound beside it.
 struct BoundScales {
   kernels::ScaleArgs args;

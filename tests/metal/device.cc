@@ -25,7 +25,7 @@ namespace bnb::metal {
 namespace {
 
 // Few groups, so that each comes to its second piece of work.
-constexpr Traits kTraits[] = {{310, 9, true, 5, 1024, 32 << 10}, {240, 7, false, 3, 512, 32 << 10}};
+constexpr Traits kTraits[] = {{310, 9, true, 2, 1024, 32 << 10}, {240, 7, false, 3, 512, 32 << 10}};
 constexpr int kDevices = 2;
 
 constexpr uint64_t kMagic = 0x3B1DDEC0DEu;

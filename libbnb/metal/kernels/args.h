@@ -56,6 +56,28 @@ struct DequantizeArgs {
   uint32_t aligned_in, aligned_out;  // to 16 bytes
 };
 
+struct MxArgs {
+  QuantizeArgs blocks;
+  int32_t rule;
+  uint32_t has_tensor_scale;
+};
+
+// The mean of |a| over blocks: pieces of 1024 elements, sections of 64 pieces.
+struct AbsmeanArgs {
+  int64_t n, blocksize, blocks;
+  Divisor pieces, sections;  // of a block
+  uint32_t aligned;          // a, to 16 bytes
+  uint32_t unused;
+};
+
+// Blocks of 256 weights as GGUF has them.
+struct GgufArgs {
+  int64_t blocks;
+  Divisor blocksize;                      // of scales
+  uint32_t aligned_in, aligned_out;       // to 16 bytes
+  uint32_t aligned_scale, writes_scales;  // to 4 bytes
+};
+
 struct NestedSumArgs {
   int64_t n, pieces;
   uint32_t aligned;  // to 4 bytes

@@ -82,7 +82,8 @@ inline float f64_to_float(Float64 x) {
   return float_from_bits(sign | ((exponent > 0 ? uint(exponent - 1) << 23 : 0u) + kept));
 }
 
-inline Float64 f64_add(Float64 a, Float64 b) {
+// No copy of it for each call: it is long.
+__attribute__((noinline)) inline Float64 f64_add(Float64 a, Float64 b) {
   const bool swap = f64_magnitude(a) < f64_magnitude(b);
   const Float64 large = swap ? b : a, small = swap ? a : b, u = f64_magnitude(large), v = f64_magnitude(small);
   if (u > f64_infinity()) return f64_nan();

@@ -55,12 +55,12 @@ struct FourBit {
     uchar codes[kItems];
     BNB_UNROLL
     for (int j = 0; j < kItems; ++j) codes[j] = j < count ? Format::encode(shared, unit[j]) : uchar(Format::kZero);
-    store_nibbles(out, aligned, i, count, codes);
+    store_nibbles<true>(out, aligned, i, count, codes);
   }
 
   static inline float value(device const uchar *, uint i) { return Format::decode(i); }
   static inline void load(device const uchar *a, bool aligned, long i, long count, thread uchar *codes) {
-    load_nibbles(a, aligned, i, count, codes);
+    load_nibbles<true>(a, aligned, i, count, codes);
   }
 };
 
