@@ -86,11 +86,11 @@ BNB_KERNEL void BNB_THREADS(kQuantizeThreads) encode_gguf(BlockArgs args, Diviso
     int sums[kFour] = {};
     BNB_UNROLL
     for (int index = 0; index < kMostDigits; ++index) {
-      if (index >= digits.count) break;
       BNB_UNROLL
       for (int k = 0; k < kFour; ++k) {
         const float normal = unit.is_product() ? x[index][k] * unit.reciprocal() : unit(x[index][k]);
-        sums[k] += part_of_byte(Layout{}, encode(normal, limit), index);
+        const int part = part_of_byte(Layout{}, encode(normal, limit), index);
+        sums[k] += index < digits.count ? part : 0;
       }
     }
     uint8_t *out = args.out + block * Layout::kBytes;
