@@ -35,13 +35,13 @@ inline int int8_code(Int8Scale scale, float x) {
 }
 
 // Element i of an array of a float dtype that is known when the kernel runs: BiasArgs::dtype.
-inline float load_any_float(BiasArgs args, device const uchar *array, long i) {
+inline float load_any_float(constant BiasArgs &args, device const uchar *array, long i) {
   if (args.dtype == kBiasF32) return load_f32(array, args.aligned != 0, i);
   return args.dtype == kBiasF16 ? load_float<F16>(array, args.aligned != 0, i) : load_float<BF16>(array, args.aligned != 0, i);
 }
 
 // sum * scale * (1 / (127 * 127)) + bias[col], in this order.
-inline float scaled_sum(int sum, float scale, BiasArgs args, device const uchar *bias, long col) {
+inline float scaled_sum(int sum, float scale, constant BiasArgs &args, device const uchar *bias, long col) {
   const float value = ieee::multiply(ieee::multiply(float(sum), scale), 1.0f / (127.0f * 127.0f));
   return args.dtype == kNoBias ? value : ieee::add(value, load_any_float(args, bias, col));
 }
