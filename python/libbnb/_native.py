@@ -151,8 +151,8 @@ def fail(status: int) -> NoReturn:
     raise _EXCEPTIONS.get(status, InternalError)(message)
 
 
-# Streams for array libraries that do not show their own: a device's default one under an address of Python's own, so that
-# those who get it know that `settle` has to wait for it. Metal's is one of them: PyTorch does not show its queue there,
+# Streams for array libraries that do not show their own: a device's default one under an address of Python's own, so
+# that those who get it know that `settle` waits for it. Metal's is one of them: PyTorch does not show its queue there,
 # and arrays.stream_of() waits for that when it gives this out.
 _METAL = 8  # the kind of device in DLPack
 METAL_STREAM = ffi.cast("void *", 0)

@@ -59,7 +59,7 @@ class Imported(NamedTuple):
 
 
 def stream_number(device_type: int, stream: int | None) -> int | None:
-    """An address of a stream, or None for the default one, as exporters want to be told of it; None where it has none."""
+    """A stream, or None for the default one, as exporters want to be told of it; None where there is none."""
     if device_type == CUDA:
         return stream or 1  # the default one, of which CUDA has two
     return stream or 0 if device_type == ROCM else None
