@@ -156,7 +156,7 @@ def fail(status: int) -> NoReturn:
 # and arrays.stream_of() waits for that when it gives this out.
 _METAL = 8  # the kind of device in DLPack
 METAL_STREAM = ffi.cast("void *", 0)
-_waited: dict[int, tuple[int, int]] = {id(METAL_STREAM): (_METAL, 0)}
+_waited: dict[int, tuple[int, ...]] = {id(METAL_STREAM): (_METAL,)}  # stream -> its device, for `synchronize`
 _waited_streams: dict[tuple[int, int], Any] = {(_METAL, 0): METAL_STREAM}
 
 
