@@ -2,25 +2,53 @@
 // The queues of copies.h, one for each thread of a block.
 #include "copies.h"
 
-#include <deque>
-#include <vector>
+#include <cstdlib>
 
 #include "grid.h"
 
 namespace simt {
 namespace {
 
+// First in, first out. Not a container of the standard library: what those leave in an object the library would export.
+template <typename T>
+class Line {
+ public:
+  void clear() { begin_ = end_ = 0; }
+  size_t size() const { return end_ - begin_; }
+  T &front() { return items_[begin_]; }
+  T &back() { return items_[end_ - 1]; }
+  void pop_front() { ++begin_; }
+  void push_back(const T &item) {
+    if (end_ == capacity_) {
+      capacity_ = 2 * capacity_ + 16;
+      items_ = static_cast<T *>(std::realloc(items_, capacity_ * sizeof(T)));
+      if (!items_) std::abort();
+    }
+    items_[end_++] = item;
+  }
+
+ private:
+  T *items_ = nullptr;
+  size_t begin_ = 0, end_ = 0, capacity_ = 0;
+};
+
 struct Queue {
   int64_t launch = 0;
   uint32_t block = 0;
-  std::deque<Copy> copies;
-  std::deque<size_t> groups;  // their sizes, those of the open one last
+  Line<Copy> copies;
+  Line<size_t> groups;  // their sizes, those of the open one last
 };
 
 Queue &queue() {
-  static auto *const queues = new std::vector<Queue>(kMaxThreads);
-  Queue &mine = (*queues)[current->index];
-  if (mine.launch != launch_number() || mine.block != position.block) mine = {launch_number(), position.block, {}, {0}};
+  static Queue queues[kMaxThreads];
+  Queue &mine = queues[current->index];
+  if (mine.launch != launch_number() || mine.block != position.block) {
+    mine.launch = launch_number();
+    mine.block = position.block;
+    mine.copies.clear();
+    mine.groups.clear();
+    mine.groups.push_back(0);
+  }
   return mine;
 }
 
