@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import hypothesis
 import numpy as np
@@ -15,6 +16,8 @@ import pytest
 from kinds import KINDS, Kind
 
 os.environ.setdefault("LIBBNB_PLUGIN", "0")  # bitsandbytes is what tests compare with; those of the plug-in turn it on
+
+ROOT = Path(__file__).resolve().parents[2]
 
 hypothesis.settings.register_profile("default", deadline=None, max_examples=60, print_blob=True)
 hypothesis.settings.load_profile("default")
@@ -29,6 +32,23 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20240607)
+
+
+@pytest.fixture(scope="session")
+def native_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Meson build of the libraries, their tests and examples, warnings being errors.
+
+    It takes minutes; LIBBNB_TEST_BUILD may name one that is there.
+    """
+    if path := os.environ.get("LIBBNB_TEST_BUILD"):
+        return Path(path).resolve()
+    folder = tmp_path_factory.mktemp("build") / "release"
+    options = ["-Dwerror=true", "-Dtests=enabled", "-Dexamples=enabled"]
+    meson = [sys.executable, "-m", "mesonbuild.mesonmain"]
+    for command in ([*meson, "setup", str(folder), str(ROOT), *options], [*meson, "compile", "-C", str(folder)]):
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-6000:]}\n{done.stderr[-3000:]}"
+    return folder
 
 
 @pytest.fixture

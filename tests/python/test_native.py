@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The C and C++ tests: builds them with Meson in a folder of its own and runs each of their suites."""
+"""The C and C++ tests: runs each of their suites."""
 
 from __future__ import annotations
 
@@ -19,27 +19,17 @@ def run(*command: str | Path) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library and its tests, warnings being errors."""
-    folder = tmp_path_factory.mktemp("build") / "release"
-    options = ["-Dwerror=true", "-Dtests=enabled", "-Dexamples=enabled"]
-    run(sys.executable, "-m", "mesonbuild.mesonmain", "setup", folder, ROOT, *options)
-    run(sys.executable, "-m", "mesonbuild.mesonmain", "compile", "-C", folder)
-    return folder
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler")
 @pytest.mark.parametrize("suite", ["conformance", "examples", "headers", "lint", "unit"])
-def test_suite(build: Path, suite: str) -> None:
+def test_suite(native_build: Path, suite: str) -> None:
     out = run(
         sys.executable,
         "-m",
         "mesonbuild.mesonmain",
         "test",
         "-C",
-        build,
+        native_build,
         "--no-rebuild",
         "--print-errorlogs",
         "--suite",

@@ -9,7 +9,7 @@ import numpy as np
 
 from libbnb._errors import InvalidArgument
 from libbnb._native import View, call, lib
-from libbnb.arrays import NUMPY, Array, ArrayKind, as_matrix, kind_of, stream_of
+from libbnb.arrays import CPU, NUMPY, Array, ArrayKind, as_matrix, kind_of, stream_of
 from libbnb.arrays.dtypes import WORDS, name_of
 from libbnb.functional._products import read_factors, read_optional, result, shape_text
 from libbnb.functional._torch import compiling, traced
@@ -182,9 +182,13 @@ def int8_mixed_scaled_mm(
 def _read_indices(kind: ArrayKind, indices: Array, place: View) -> tuple[Array, View]:
     """Positions as int64. JAX has them as int32, unless it was told to use 64 bits."""
     array, view = kind.read(indices, "outlier_cols")
-    if view[6] == WORDS["int32"] and view[5] == place[5]:
-        array, view = NUMPY.read(kind.to_numpy(array).astype(np.int64), "outlier_cols")
-    return array, view
+    if view[6] != WORDS["int32"] or view[5] != place[5]:
+        return array, view
+    wide = kind.to_numpy(array).astype(np.int64)
+    if place[5] == CPU:
+        return NUMPY.read(wide, "outlier_cols")
+    halves, view = kind.read(kind.from_numpy(wide.view(np.int32), array), "outlier_cols")
+    return halves, (wide.size, *view[1:6], WORDS["int64"])
 
 
 def linear_int8(
