@@ -71,6 +71,9 @@ int main(int argc, char **argv) {
   }
   std::vector<Family> list = families();
   std::sort(list.begin(), list.end(), [](const Family &a, const Family &b) { return std::strcmp(a.name, b.name) < 0; });
-  for (const Family &family : list) family.cases(suite);
+  for (const Family &family : list) {
+    suite.begin_family();
+    family.cases(suite);
+  }
   return suite.finish() ? 0 : 1;
 }

@@ -81,7 +81,8 @@ std::string check(const Call &call, const Target &target) {
   const size_t needed = bnb_workspace_bytes();
   if (!problem.empty()) return "when asked: " + problem;
   if (got != untouched(call)) return "it was only asked, but something was written";
-  if (target.isa) return needed == 0 ? "" : "the CPU asks for a workspace";
+  const bool takes_none = target.isa || target.device.device_type == kDLMetal;
+  if (takes_none) return needed == 0 ? "" : "it asks for a workspace that it cannot be given";
   {
     const Given given(target.device, needed);
     if (!given.usable()) return bnb_last_error();
