@@ -58,12 +58,12 @@ Call dequantize(const Layout &layout, DLDataType dtype, Size size, Bytes codes, 
   return call;
 }
 
-// What of these a layout can have: for TQ types, numbers of blocks in place of numbers of elements.
+// What of these a layout can have: for TQ types, whole blocks, up to some hundred where a size stands for an edge.
 std::vector<Size> fitted(const Layout &layout, std::vector<Size> sizes) {
   if (!layout.is_tq()) return sizes;
   std::vector<Size> blocks;
   for (Size size : sizes) {
-    const int64_t n = size.n / 16 * kBlock, blocksize = size.blocksize / 64 + 1;
+    const int64_t n = (size.n < 4096 ? size.n / 16 : size.n / kBlock) * kBlock, blocksize = size.blocksize / 64 + 1;
     blocks.push_back({n, blocksize > INT64_MAX / kBlock ? INT64_MAX : blocksize * kBlock});
   }
   std::sort(blocks.begin(), blocks.end(), [](Size a, Size b) { return a.n != b.n ? a.n < b.n : a.blocksize < b.blocksize; });
