@@ -124,6 +124,28 @@ struct NormArgs {
   uint32_t has_found_inf;
 };
 
+// One digit of a sort of 32-bit keys: units are stretches of `of_unit` of them.
+struct SortArgs {
+  int64_t keys, of_unit, units;
+  uint32_t shift;
+  uint32_t first;  // 1 if keys still are where they came from
+};
+
+// A sparse matrix in coordinate form times a dense one.
+struct CooArgs {
+  int64_t m, n, k, values;
+  int64_t b_stride, out_stride, turned_stride;
+  int64_t tiles, slices;            // of columns and of rows of the product
+  BiasArgs value, out;              // their dtypes; a value of none is an int8
+  uint32_t has_scale, has_stats;    // of values, and of the columns of an int8 B
+  uint32_t accumulates, marks;      // marks: 1 if columns that are used set bits
+  uint32_t aligned_index;           // rowidx and colidx, to 4 bytes
+  uint32_t aligned_stats;           // to 4 bytes
+  uint32_t aligned_b;               // to an element
+  uint32_t vectors_b, vectors_out;  // 1 if every row begins at a multiple of 16 bytes
+  uint32_t row_shift;               // log2 of the threads of a row of the product
+};
+
 // Products with quantized weights, whatever their format.
 enum : uint32_t { kWeightsNf4 = 0, kWeightsFp4 = 1, kWeightsE2M1 = 2, kWeightsE4M3FN = 3, kWeightsE5M2 = 4 };
 struct GemmArgs {

@@ -44,6 +44,9 @@ inline uint magnitude_bits(float x) {
   return bits > kInfinityBits ? uint(kNanBits) : bits;
 }
 
+// A bit for each lane of the simdgroup, all of which take part.
+inline uint ballot(bool x) { return uint(simd_vote::vote_t(simd_ballot(x))); }
+
 inline int leading_zeros(ulong x) {
   const uint high = uint(x >> 32);
   return high != 0 ? int(clz(high)) : 32 + int(clz(uint(x)));

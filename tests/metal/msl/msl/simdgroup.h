@@ -111,6 +111,22 @@ template <typename T>
 inline T simd_and(T x, MSL_SITE) { return metal_host::reduce<T>({file, line}, x, metal_host::And()); }
 inline bool simd_any(bool x, MSL_SITE) { return metal_host::reduce<uint>({file, line}, x, metal_host::Or()) != 0; }
 inline bool simd_all(bool x, MSL_SITE) { return metal_host::reduce<uint>({file, line}, x, metal_host::And()) != 0; }
+
+// A bit for each lane. It converts to a number where that is written.
+class simd_vote {
+ public:
+  typedef ulong vote_t;
+  explicit simd_vote(vote_t votes = 0) : votes_(votes) {}
+  explicit operator vote_t() const { return votes_; }
+
+ private:
+  vote_t votes_;
+};
+inline simd_vote simd_ballot(bool x, MSL_SITE) {
+  const uint mine = x ? 1u << metal_host::lane() : 0u;  // 32 lanes
+  return simd_vote(metal_host::reduce<uint>({file, line}, mine, metal_host::Or()));
+}
+
 template <typename T>
 inline T simd_prefix_exclusive_sum(T x, MSL_SITE) { return metal_host::prefix_sum<T>({file, line}, x, false); }
 template <typename T>
