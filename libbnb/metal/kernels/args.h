@@ -149,13 +149,15 @@ struct CooArgs {
 // Products with quantized weights, whatever their format.
 enum : uint32_t { kWeightsNf4 = 0, kWeightsFp4 = 1, kWeightsE2M1 = 2, kWeightsE4M3FN = 3, kWeightsE5M2 = 4 };
 struct GemmArgs {
-  int64_t m, n, k, a_stride, out_stride, tiles_n, tiles;
+  int64_t m, n, k, a_stride, out_stride;
+  int64_t tiles_m, tiles;           // of outputs, those of a column of tiles one behind the other
   Divisor blocksize;
   ScaleArgs scales;
   BiasArgs bias;
   uint32_t weights;                 // which format they have
   uint32_t low_first;               // 1 if the first of two codes is in the low half of a byte
   uint32_t aligned_a, aligned_out;  // to an element
+  uint32_t vectors_a, vectors_b;    // 1 if every 16th byte of a row lies at a multiple of 16
 };
 
 }  // namespace kernels

@@ -73,6 +73,26 @@ inline void store_float(device uchar *array, bool aligned, long i, float x) {
   }
 }
 
+// x[j] = element i + j for j < kCount, at a multiple of 16 bytes.
+template <typename Tag, int kCount>
+inline void widen_vectors(device const uchar *array, long i, thread float *x) {
+  device const uint4 *vectors = reinterpret_cast<device const uint4 *>(array + i * Tag::kBytes);
+  BNB_UNROLL
+  for (int v = 0; v < kCount * Tag::kBytes / 16; ++v) {
+    const uint4 vector = vectors[v];
+    BNB_UNROLL
+    for (int w = 0; w < 4; ++w) {
+      const uint word = vector[w];
+      if (Tag::kBytes == 4) {
+        x[(4 * v + w) % kCount] = Tag::widen(word);
+      } else {
+        x[(8 * v + 2 * w) % kCount] = Tag::widen(word & 0xFFFFu);
+        x[(8 * v + 2 * w + 1) % kCount] = Tag::widen(word >> 16);
+      }
+    }
+  }
+}
+
 // x[j] = element i + j for j < kItems, 0 past `count` of them. i is a multiple of kItems.
 template <typename Tag>
 inline void load_floats(device const uchar *array, bool aligned, long i, long count, thread float *x) {
@@ -81,21 +101,7 @@ inline void load_floats(device const uchar *array, bool aligned, long i, long co
     for (int j = 0; j < kItems; ++j) x[j] = j < count ? load_float<Tag>(array, aligned, i + j) : 0.0f;
     return;
   }
-  device const uint4 *vectors = reinterpret_cast<device const uint4 *>(array + i * Tag::kBytes);
-  BNB_UNROLL
-  for (int v = 0; v < Tag::kBytes; ++v) {  // 16 elements are as many vectors as an element has bytes
-    const uint4 vector = vectors[v];
-    BNB_UNROLL
-    for (int w = 0; w < 4; ++w) {
-      const uint word = vector[w];
-      if (Tag::kBytes == 4) {
-        x[4 * v + w] = Tag::widen(word);
-      } else {
-        x[8 * v + 2 * w] = Tag::widen(word & 0xFFFFu);
-        x[8 * v + 2 * w + 1] = Tag::widen(word >> 16);
-      }
-    }
-  }
+  widen_vectors<Tag, kItems>(array, i, x);
 }
 
 // The inverse; writes `count` of them at most.
@@ -119,6 +125,36 @@ inline void store_floats(device uchar *array, bool aligned, long i, long count, 
     }
     vectors[v] = vector;
   }
+}
+
+// x[j] = element i + j for j < 8. vectors: all such places are multiples of 16 bytes; aligned: of an element.
+template <typename Tag>
+inline void load_eight(device const uchar *array, bool vectors, bool aligned, long i, thread float *x) {
+  if (vectors) {
+    widen_vectors<Tag, 8>(array, i, x);
+    return;
+  }
+  BNB_UNROLL
+  for (int j = 0; j < 8; ++j) x[j] = load_float<Tag>(array, aligned, i + j);
+}
+
+// kWords words, 2 or 4, from byte i on, which is a multiple of as many bytes where `aligned`.
+template <int kWords>
+inline void load_words(device const uchar *array, bool aligned, long i, thread uint *words) {
+  if (!aligned) {
+    BNB_UNROLL
+    for (int w = 0; w < kWords; ++w) words[w] = load_32(array + i, false, w);
+    return;
+  }
+  if (kWords == 2) {
+    const uint2 pair = *reinterpret_cast<device const uint2 *>(array + i);
+    words[0] = pair[0];
+    words[1] = pair[1];
+    return;
+  }
+  const uint4 vector = *reinterpret_cast<device const uint4 *>(array + i);
+  BNB_UNROLL
+  for (int w = 0; w < kWords; ++w) words[w] = vector[w % 4];
 }
 
 // codes[j] to and from bytes i + j, likewise; kBytes of them, 8 or 16.

@@ -20,18 +20,23 @@ struct Scales {
   device const uchar *single;         // fp32 [1]: the offset of nested ones, or the scale of the tensor
 };
 
-inline float scale_at(constant ScaleArgs &args, Scales from, long block) {
+// What is the same for all scales: the offset of nested ones, NVFP4's scale of the tensor.
+inline float common_scale(constant ScaleArgs &args, Scales from) {
+  const bool has = args.kind == kScaleNested || (args.kind == kScaleE4M3FN && args.has_tensor_scale != 0);
+  return has ? load_f32(from.single, false, 0) : 1.0f;
+}
+
+// common: common_scale(), of which a kernel that reads many scales keeps what it got.
+inline float scale_at(constant ScaleArgs &args, Scales from, float common, long block) {
   const bool aligned = args.aligned != 0;
   if (args.kind == kScaleF32) return load_f32(from.scales, aligned, block);
   const uchar code = from.scales[block];
   if (args.kind == kScaleE8M0) return formats::e8m0::decode(code);
-  if (args.kind == kScaleE4M3FN) {
-    const float scale = formats::fp8::decode<formats::fp8::E4M3FN>(code);
-    return ieee::multiply(scale, args.has_tensor_scale != 0 ? load_f32(from.single, false, 0) : 1.0f);
-  }
+  if (args.kind == kScaleE4M3FN) return ieee::multiply(formats::fp8::decode<formats::fp8::E4M3FN>(code), common);
   const float absmax = load_f32(from.nested_absmax, aligned, quotient(block, args.nested_blocksize));
-  return ieee::add(ieee::multiply(load_f32(from.nested_code, aligned, long(code)), absmax), load_f32(from.single, false, 0));
+  return ieee::add(ieee::multiply(load_f32(from.nested_code, aligned, long(code)), absmax), common);
 }
+inline float scale_at(constant ScaleArgs &args, Scales from, long block) { return scale_at(args, from, common_scale(args, from), block); }
 
 }  // namespace kernels
 }  // namespace bnb
