@@ -5,20 +5,21 @@ call."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from libbnb._errors import InvalidArgument, LoadError
-from libbnb._native import NULL, SLOT, TENSOR_OFFSET, View, check, ffi, lib, settle
+from libbnb._native import NULL, OFFSET_AT, SLOT, TENSOR_OFFSET, BufferView, View, check, ffi, lib, settle
 
 Words = NDArray[np.int64]
 
-_VIEW_WORDS = (
-    7  # a View, as it stands in front of and in a DLTensor; then pointers to shape and strides, and the offset 0
-)
-_ADDRESS = 4  # the word of the data pointer
+_VIEW_WORDS = 7  # a View, as it stands in front of and in a DLTensor; then pointers to shape and strides, the offset
+_ADDRESS, _OFFSET = 4, OFFSET_AT // 8  # the words of the data pointer and of the byte offset
+
+# Where the first element of a tensor is: an address, or a handle and how many bytes behind the begin of its buffer.
+Place: TypeAlias = int | tuple[int, int]
 
 # Tensors of a bnb_optimizer_tensors in the order of the struct; behind them are param_norm and step.
 FIELDS = ("g", "p", "state1", "state2", "absmax1", "absmax2", "qmap1", "qmap2", "unorm_vec")
@@ -70,10 +71,12 @@ class TensorTable:
     def write(self, column: int, views: Sequence[View]) -> None:
         """Describes the tensors of a column, one for each row."""
         self.words[:, column, :_VIEW_WORDS] = views
+        self.words[:, column, _OFFSET] = [v.byte_offset if isinstance(v, BufferView) else 0 for v in views]
 
-    def move(self, column: int, addresses: Sequence[int]) -> None:
-        """Gives the tensors of a column new data pointers."""
-        self.words[:, column, _ADDRESS] = addresses
+    def move(self, column: int, places: Sequence[Place]) -> None:
+        """Tells of the tensors of a column where they are now."""
+        handles = bool(places) and isinstance(places[0], tuple)
+        self.words[:, column, [_ADDRESS, _OFFSET] if handles else _ADDRESS] = places
 
     def tensor(self, row: int, column: int) -> Any:
         """One of them as a C pointer, valid while the table lives."""
@@ -99,9 +102,9 @@ class OptimizerEntries:
         self._table.write(column, views)
         self._words[:, column] = self._table.addresses[:, column]
 
-    def move(self, name: str, addresses: Sequence[int]) -> None:
-        """Gives a field of all rows new data pointers."""
-        self._table.move(_COLUMNS[name], addresses)
+    def move(self, name: str, places: Sequence[Place]) -> None:
+        """Tells of a field of all rows where its tensors are now."""
+        self._table.move(_COLUMNS[name], places)
 
 
 class OptimizerConfig:

@@ -154,10 +154,10 @@ def fail(status: int) -> NoReturn:
 # Streams for array libraries that do not show their own: a device's default one under an address of Python's own, so
 # that those who get it know that `settle` waits for it. Metal's is one of them: PyTorch does not show its queue there,
 # and arrays.stream_of() waits for that when it gives this out.
-_METAL = 8  # the kind of device in DLPack
+METAL = 8  # the kind of device in DLPack
 METAL_STREAM = ffi.cast("void *", 0)
-_waited: dict[int, tuple[int, ...]] = {id(METAL_STREAM): (_METAL,)}  # stream -> its device, for `synchronize`
-_waited_streams: dict[tuple[int, int], Any] = {(_METAL, 0): METAL_STREAM}
+_waited: dict[int, tuple[int, ...]] = {id(METAL_STREAM): (METAL, 0)}  # stream -> its device, for `synchronize`
+_waited_streams: dict[tuple[int, int], Any] = {(METAL, 0): METAL_STREAM}
 
 
 def waited_stream(device_type: int, device_id: int) -> Any:
@@ -188,15 +188,55 @@ def check(status: int) -> None:
 #
 # A View describes an array with at most two dimensions: (shape[0], shape[1], strides[0], strides[1], address, device,
 # rank and dtype). Its seven integers are written as they are in front of and into a DLTensor that lives in a Frame; the
-# other members of that DLTensor (pointers to shape and strides, offset 0) never change. A call takes a Frame from the
-# pool and puts it back, so no memory is allocated for descriptors, and calls from other threads or from a signal
-# handler have Frames of their own.
+# other members of that DLTensor (pointers to shape and strides, offset 0) never change, but for the offset of a
+# BufferView. A call takes a Frame from the pool and puts it back, so no memory is allocated for descriptors, and calls
+# from other threads or from a signal handler have Frames of their own.
 
 View: TypeAlias = tuple[int, int, int, int, int, int, int]
 
+
+class BufferView(tuple[int, int, int, int, int, int, int]):
+    """A View of memory that has a handle instead of an address, as Metal's: views of one buffer differ in their offset.
+
+    Attributes
+    ----------
+    byte_offset
+        Where in its buffer the first element is.
+    array
+        The array that was described.
+    """
+
+    byte_offset: int
+    array: Any
+
+
+def buffer_view(view: View, byte_offset: int, array: Any) -> BufferView:
+    """A View whose address is a handle, and how many bytes behind the begin of its buffer the array begins."""
+    made = BufferView(view)
+    made.byte_offset = byte_offset
+    made.array = array
+    return made
+
+
+def seen_as(view: View, rows: int, cols: int, row_stride: int, word: int, skip: int = 0) -> View:
+    """The memory of a view, `skip` bytes further on, as a matrix with compact rows."""
+    if isinstance(view, BufferView):
+        same = (rows, cols, row_stride, 1, view[4], view[5], word)
+        return buffer_view(same, view.byte_offset + skip, view.array)
+    return (rows, cols, row_stride, 1, view[4] + skip, view[5], word)
+
+
+def vector_of(view: View, n: int, device: int) -> View:
+    """The first `n` elements of a flat view, said to be on a device."""
+    same = (n, 0, 1, 1, view[4], device, view[6])
+    return buffer_view(same, view.byte_offset, view.array) if isinstance(view, BufferView) else same
+
+
 _VIEW = struct.Struct("=qqqqQQQ")
 _CONSTANTS = struct.Struct("=QQQ")
+_OFFSET = struct.Struct("=Q")
 SLOT = _VIEW.size + _CONSTANTS.size
+OFFSET_AT = SLOT - _OFFSET.size  # of the byte offset, the last member
 TENSOR_OFFSET = 4 * 8  # behind shape and strides
 _TENSORS_PER_FRAME = 12
 _NESTED_TENSORS = 3  # behind them: code, absmax and offset of a bnb_nested
@@ -219,12 +259,14 @@ def dtype_word(ndim: int, code: int, bits: int, lanes: int = 1) -> int:
 class Frame:
     """Memory for the descriptors of one call."""
 
-    __slots__ = ("buffer", "memory", "nested", "tensors")
+    __slots__ = ("arrays", "buffer", "memory", "nested", "offsets", "tensors")
 
     def __init__(self) -> None:
         size = _NESTED_START + _NESTED_TENSORS * SLOT
         self.memory = ffi.new("int64_t[]", size // 8)
         self.buffer = ffi.buffer(self.memory)
+        self.arrays: list[Any] = []  # behind the BufferViews of the call
+        self.offsets: list[int] = []  # that are to be 0 again after the call
         start = int(ffi.cast("uintptr_t", self.memory))
         self.tensors: list[Any] = []
         for slot in range(start, start + size, SLOT):
@@ -232,6 +274,21 @@ class Frame:
             _CONSTANTS.pack_into(self.buffer, slot - start + _VIEW.size, slot, slot + 16, 0)
         self.nested = ffi.new("bnb_nested *")
         self.nested.code, self.nested.absmax, self.nested.offset = self.tensors[_TENSORS_PER_FRAME:]
+
+    def write(self, place: int, view: View) -> None:
+        """Describes a tensor in the slot that begins at a byte of the buffer."""
+        _write_view(self.buffer, place, *view)
+        if isinstance(view, BufferView):
+            self.arrays.append(view.array)
+            _OFFSET.pack_into(self.buffer, place + OFFSET_AT, view.byte_offset)
+            self.offsets.append(place + OFFSET_AT)
+
+    def clear(self) -> None:
+        """What BufferViews left."""
+        for place in self.offsets:
+            _OFFSET.pack_into(self.buffer, place, 0)
+        self.offsets.clear()
+        self.arrays.clear()
 
 
 frames: list[Frame] = []
@@ -262,8 +319,14 @@ def call(function: Any, stream: Any, *arguments: Any) -> None:
             argument = NULL
         elif argument.__class__ is Nested:
             argument = _write_nested(frame, argument)
+        elif argument.__class__ is BufferView:
+            frame.write(used * SLOT, argument)
+            argument = tensors[used]
+            used += 1
         values.append(argument)
     status = function(*values, stream)
+    if frame.offsets:
+        frame.clear()
     frames.append(frame)
     if status:
         fail(status)
@@ -284,10 +347,9 @@ class Nested:
 
 
 def _write_nested(frame: Frame, nested: Nested) -> Any:
-    buffer = frame.buffer
-    _write_view(buffer, _NESTED_START, *nested.code)
-    _write_view(buffer, _NESTED_START + SLOT, *nested.absmax)
-    _write_view(buffer, _NESTED_START + 2 * SLOT, *nested.offset)
+    frame.write(_NESTED_START, nested.code)
+    frame.write(_NESTED_START + SLOT, nested.absmax)
+    frame.write(_NESTED_START + 2 * SLOT, nested.offset)
     frame.nested.blocksize = nested.blocksize
     return frame.nested
 

@@ -2,12 +2,14 @@
 """An array library whose memory is a device's, made of nothing but libbnb's own services and DLPack.
 
 For processes with BNB_LIB_PATH set to a library of the tests whose device is emulated: there the host cannot touch the
-memory of the device, so that whoever tries dies.
+memory of the device, so that whoever tries dies. BNB_TEST_DEVICE says which device. On Metal, where memory has handles,
+every array is a view that begins inside of its buffer, behind bytes that stay what they are.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from typing import Any
 
@@ -18,8 +20,10 @@ import libbnb
 from libbnb._native import check, ffi, lib
 from libbnb.arrays.dtypes import DTYPES
 
-CUDA, ROCM = 2, 10
-TYPE = CUDA if libbnb.is_available("cuda:0") and libbnb.info()["backends"][1]["name"] == "cuda" else ROCM
+CUDA, METAL, ROCM = 2, 8, 10
+NAME = libbnb.info()["backends"][1]["name"]
+TYPE = {"cuda": CUDA, "hip": ROCM, "metal": METAL}[NAME]
+LEAD = 73 if TYPE == METAL else 0  # bytes in front of every array
 HOST = ffi.new("DLDevice *", (1, 0))[0]
 
 _new_capsule = ctypes.pythonapi.PyCapsule_New
@@ -46,7 +50,7 @@ class Device:
         pass
 
 
-DEVICE = Device()
+DEVICE = Device(int(os.environ.get("BNB_TEST_DEVICE", "0")))
 
 
 class Array:
@@ -58,8 +62,9 @@ class Array:
         self.shape, self.dtype, self.device = tuple(shape), np.dtype(dtype), DEVICE
         self.strides = strides
         pointer = ffi.new("void **")
-        check(self.allocate(DEVICE.c, max(self.nbytes, 1), pointer))
+        check(self.allocate(DEVICE.c, LEAD + max(self.nbytes, 1), pointer))
         self.data = ffi.gc(pointer[0], lambda data: lib.bnb_free(DEVICE.c, data))
+        self.offset = LEAD
         self._exports: list[Any] = []
 
     @property
@@ -71,14 +76,23 @@ class Array:
         host = np.ascontiguousarray(array)
         strides = tuple(s // host.itemsize for s in host.T.strides) if transposed else None
         made = cls(host.T.shape if transposed else host.shape, host.dtype, strides)
-        check(lib.bnb_copy(DEVICE.c, made.data, HOST, ffi.cast("void *", host.ctypes.data), host.nbytes, ffi.NULL))
+        memory = np.concatenate([_lead(), host.reshape(-1).view(np.uint8)])
+        check(lib.bnb_copy(DEVICE.c, made.data, HOST, ffi.cast("void *", memory.ctypes.data), memory.nbytes, ffi.NULL))
         return made
 
     def host(self) -> Any:
         shape = self.shape[::-1] if self.strides else self.shape
-        found = np.empty(shape, self.dtype)
-        check(lib.bnb_copy(HOST, ffi.cast("void *", found.ctypes.data), DEVICE.c, self.data, found.nbytes, ffi.NULL))
+        memory = np.empty(self.offset + self.nbytes, np.uint8)
+        check(lib.bnb_copy(HOST, ffi.cast("void *", memory.ctypes.data), DEVICE.c, self.data, memory.nbytes, ffi.NULL))
+        found = memory[self.offset :].copy().view(self.dtype).reshape(shape)
         return found.T if self.strides else found
+
+    def part(self, start: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """A view of the same memory, from a byte on."""
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__, shape=shape, dtype=np.dtype(dtype), strides=None, _exports=[])
+        view.offset = self.offset + start
+        return view
 
     def to_device(self, device: Any, stream: Any = None) -> Any:
         return self.host() if device == "cpu" else self
@@ -87,7 +101,7 @@ class Array:
         return sys.modules[__name__]
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return TYPE, 0
+        return TYPE, DEVICE.c.device_id
 
     def __dlpack__(self, *, stream: Any = None, max_version: Any = None) -> Any:
         streams.append(stream)
@@ -98,9 +112,14 @@ class Array:
         tensor = managed.dl_tensor
         tensor.data, tensor.device, tensor.ndim, tensor.shape = self.data, DEVICE.c, len(self.shape), shape
         tensor.dtype = (*DTYPES[self.dtype.name], 1)
+        tensor.byte_offset = self.offset
         tensor.strides = strides if self.strides else ffi.NULL
         self._exports = [managed, shape, strides]  # nobody has more than the last one in use
         return _new_capsule(int(ffi.cast("uintptr_t", managed)), b"dltensor_versioned", None)
+
+
+def _lead() -> Any:
+    return np.arange(LEAD, dtype=np.uint8)
 
 
 class Managed(Array):

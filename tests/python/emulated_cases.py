@@ -13,13 +13,16 @@ import pytest
 
 import emulated_arrays as emulated
 import libbnb
-from emulated_arrays import CUDA, DEVICE, TYPE, Array, Managed
+from emulated_arrays import CUDA, DEVICE, METAL, NAME, ROCM, TYPE, Array, Managed
 from libbnb import _native
 from libbnb._native import ffi, lib
 from libbnb.arrays import dlpack_kind
 
-NAME = "cuda" if TYPE == CUDA else "hip"
-DEFAULT_STREAM = 1 if TYPE == CUDA else 0
+DEFAULT_STREAM = {CUDA: 1, ROCM: 0, METAL: None}[TYPE]  # as exporters are told of it
+pointers = pytest.mark.skipif(TYPE == METAL, reason="memory has handles there, and there is one queue")
+not_yet = pytest.mark.xfail(
+    TYPE == METAL, raises=libbnb.Unsupported, strict=False, reason="an operation that Metal does not have"
+)
 DTYPES = [emulated.float32, emulated.float16, emulated.bfloat16]
 
 
@@ -38,7 +41,7 @@ def state_on_host(state: libbnb.QuantState) -> Any:
 
 
 def test_what_is_there() -> None:
-    assert {"name": NAME, "devices": 1} in libbnb.info()["backends"]
+    assert {"name": NAME, "devices": 2 if TYPE == METAL else 1} in libbnb.info()["backends"]
     assert libbnb.is_available(NAME) and libbnb.has_native_kernels(NAME)
     assert libbnb.info()["chosen_by"] == "BNB_LIB_PATH"
 
@@ -73,6 +76,7 @@ def test_eight_bits(x: Any, own_code: bool) -> None:
     )
 
 
+@not_yet
 def test_int8_and_its_product(x: Any) -> None:
     want, want_stats, want_cols = libbnb.int8_vectorwise_quant(x, threshold=2.5)
     found, stats, cols = libbnb.int8_vectorwise_quant(Array.of(x), threshold=2.5)
@@ -118,6 +122,7 @@ FUNCTIONS = {
 }
 
 
+@not_yet
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions(x: Any, name: str) -> None:
     want = FUNCTIONS[name](lambda array: array, x)
@@ -145,11 +150,28 @@ def test_results_go_where_the_caller_says(x: Any) -> None:
     np.testing.assert_array_equal(out.host(), libbnb.quantize_4bit(x)[0].ravel())
 
 
+def test_views_of_one_buffer(x: Any) -> None:
+    both = Array.of(np.concatenate([x.reshape(-1).view(np.uint8), np.full(x.size // 2 + 37 * 4 + 5, 7, np.uint8)]))
+    here, out = both.part(0, x.shape, x.dtype), both.part(x.nbytes, (x.size // 2,), emulated.uint8)
+    absmax = both.part(x.nbytes + x.size // 2, (37,), emulated.float32)
+    codes, state = libbnb.quantize_4bit(here, absmax, out)
+    want, want_state = libbnb.quantize_4bit(x)
+    np.testing.assert_array_equal(codes.host(), want.ravel())
+    np.testing.assert_array_equal(state.absmax.host(), want_state.absmax)
+    np.testing.assert_array_equal(here.host(), x)
+    np.testing.assert_array_equal(both.host()[-5:], 7)
+    with pytest.raises(libbnb.InvalidArgument, match="out overlaps A"):
+        libbnb.quantize_4bit(here, absmax, both.part(x.nbytes - 1, (x.size // 2,), emulated.uint8))
+    # Descriptors of the next call know nothing of these offsets.
+    np.testing.assert_array_equal(libbnb.quantize_4bit(x)[0], want)
+
+
 def test_arrays_of_the_host_beside_those_of_the_device_are_refused(x: Any) -> None:
     with pytest.raises(TypeError, match="out is a ndarray, must be a Array as A is"):
         libbnb.quantize_4bit(Array.of(x), out=np.zeros(x.size // 2, np.uint8))
 
 
+@not_yet
 @pytest.mark.parametrize("memory", [Array, Managed], ids=["device", "managed"])
 def test_an_optimizer_in_place(rng: np.random.Generator, memory: Any) -> None:
     g, p = rng.standard_normal(1000).astype(np.float32), rng.standard_normal(1000).astype(np.float32)
@@ -175,12 +197,13 @@ def test_a_library_that_shows_no_stream_is_waited_for(x: Any, monkeypatch: pytes
     array = Array.of(x)
     emulated.streams.clear()
     libbnb.quantize_4bit(array)
-    assert waited == [(TYPE, 0)]
+    assert waited == [(TYPE, DEVICE.c.device_id)]
     assert len(emulated.streams) >= 3 and set(emulated.streams) == {DEFAULT_STREAM}
     libbnb.quantize_4bit(x)
     assert len(waited) == 1  # the CPU is done on return
 
 
+@pointers
 def test_cupy_computes_on_its_current_stream(x: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     class ndarray(Array):
         pass
@@ -214,6 +237,7 @@ def test_cupy_computes_on_its_current_stream(x: Any, monkeypatch: pytest.MonkeyP
     assert waited == []  # whoever uses CuPy's stream waits for us there
 
 
+@pointers
 def test_workspaces_from_python(x: Any) -> None:
     array = Array.of(x)
     kept = Array.of(np.zeros(x.shape, np.int8))
@@ -237,6 +261,7 @@ def test_workspaces_from_python(x: Any) -> None:
         lib.bnb_set_workspace(DEVICE.c, ffi.NULL, 0)
 
 
+@pointers
 def test_symbols_of_bitsandbytes_take_pointers_of_both(x: Any) -> None:
     array, out = Array.of(x), np.zeros(x.size // 2, np.uint8)
     absmax = np.zeros(37, np.float32)

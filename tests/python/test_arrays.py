@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import libbnb
 from kinds import BF16, Exporter, Kind
 from libbnb import _native
-from libbnb.arrays import kind_of
+from libbnb.arrays import as_matrix, kind_of
 from libbnb.functional import fourbit
 
 Pair = tuple[Any, Any]
@@ -364,8 +364,14 @@ class OnMetal:
     def numel(self) -> int:
         return 10
 
+    def element_size(self) -> int:
+        return self.dtype.itemsize
+
+    def untyped_storage(self) -> Any:
+        return SimpleNamespace(data_ptr=lambda: 4096)
+
     def data_ptr(self) -> int:
-        return 4096
+        return 4096 + self._offset * self.element_size()
 
 
 @pytest.mark.torch
@@ -374,10 +380,15 @@ def test_metal_tensors_that_begin_inside_a_buffer() -> None:
     from libbnb.arrays.torch_kind import TorchKind
 
     kind = TorchKind()
-    view = kind._view(OnMetal(torch.float32), "A")
-    assert view[4] == 4096 and view[5] == _native.device_word(8, 0)
-    with pytest.raises(libbnb.InvalidArgument, match="A begins inside of another tensor's memory"):
-        kind._view(OnMetal(torch.float32, 3), "A")
+    for dtype, offset, want in ((torch.float32, 0, 0), (torch.float32, 3, 12), (torch.bfloat16, 5, 10)):
+        tensor = OnMetal(dtype, offset)
+        view = kind._view(tensor, "A")
+        assert isinstance(view, _native.BufferView) and view.byte_offset == want and view.array is tensor
+        assert view[4] == 4096 and view[5] == _native.device_word(8, 0)
+        matrix = as_matrix(view, 2, 5)
+        assert (
+            isinstance(matrix, _native.BufferView) and matrix.byte_offset == want and matrix[:5] == (2, 5, 5, 1, 4096)
+        )
 
 
 @pytest.mark.torch
@@ -392,7 +403,7 @@ def test_queues_of_metal_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) ->
     stream = TorchKind().stream(OnMetal(torch.float32))
     assert events == ["torch"] and stream == _native.NULL
     _native.call(lambda *arguments: events.append(arguments) or 0, stream, 5)
-    assert events[1:] == [(5, _native.NULL), (8,)]
+    assert events[1:] == [(5, _native.NULL), (8, 0)]
     _native.call(lambda *arguments: 0, _native.NULL, 5)
     assert len(events) == 3
 

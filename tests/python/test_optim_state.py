@@ -11,6 +11,7 @@ import pickle
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -170,6 +171,14 @@ def test_pages_come_back_from_checkpoints(tmp_path: Path) -> None:
     assert _states.is_paged(optimizer.state[params[0]]["state1"])
     assert same(optimizer.state_dict(), saved)
     run(1, (optimizer, params))
+
+
+def test_states_on_a_mac_are_no_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    p: Any = SimpleNamespace(shape=(200_000,), numel=lambda: 200_000, device=torch.device("mps"))
+    made: list[Any] = []
+    monkeypatch.setattr(torch, "zeros", lambda shape, dtype, device: made.append((shape, dtype, device)))
+    _states.zeros(p, 1, torch.uint8, paged=True, directory=None)
+    assert made == [((200_000,), torch.uint8, p.device)]
 
 
 def test_paged_steps_are_cut_and_fetched_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

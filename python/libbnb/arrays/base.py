@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libbnb._errors import InvalidArgument, Unsupported
-from libbnb._native import NULL, View, device_word
+from libbnb._native import NULL, View, device_word, seen_as
 from libbnb.arrays.dtypes import matrix_word
 
 Array: TypeAlias = Any  # an array of any library: they have no common static type
@@ -22,7 +22,7 @@ CPU = device_word(1, 0)
 
 def as_matrix(view: View, rows: int, cols: int) -> View:
     """The same compact memory seen as a matrix."""
-    return (rows, cols, cols, 1, view[4], view[5], matrix_word(view[6]))
+    return seen_as(view, rows, cols, cols, matrix_word(view[6]))
 
 
 def rows_and_cols(shape: tuple[int, ...], name: str) -> tuple[int, int]:

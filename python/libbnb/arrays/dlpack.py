@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any, NamedTuple
 
-from libbnb._native import ffi
+from libbnb._native import METAL, ffi
 
 CPU = 1
 CUDA = 2
@@ -26,9 +26,10 @@ _capsule_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
 
 
 class Imported(NamedTuple):
-    """A tensor that somebody else exported."""
+    """A tensor that somebody else exported. Where memory has handles, `address` is one, and `byte_offset` not 0."""
 
     address: int
+    byte_offset: int
     device_type: int
     device_id: int
     dtype: tuple[int, int, int]
@@ -98,8 +99,12 @@ def read(array: Any, stream: int | None = None) -> Imported:
     rank = tensor.ndim
     shape = tuple(tensor.shape[0:rank]) if rank else ()
     strides = None if tensor.strides == ffi.NULL else tuple(tensor.strides[0:rank]) if rank else ()
+    address, offset = int(ffi.cast("uintptr_t", tensor.data)), int(tensor.byte_offset)
+    if tensor.device.device_type != METAL:
+        address, offset = address + offset, 0
     return Imported(
-        address=int(ffi.cast("uintptr_t", tensor.data)) + tensor.byte_offset,
+        address=address,
+        byte_offset=offset,
         device_type=int(tensor.device.device_type),
         device_id=int(tensor.device.device_id),
         dtype=(tensor.dtype.code, tensor.dtype.bits, tensor.dtype.lanes),

@@ -14,7 +14,7 @@ import array_api_compat
 import numpy as np
 
 from libbnb._errors import InternalError, InvalidArgument
-from libbnb._native import NULL, View, device_word, dtype_word, ffi, waited_stream
+from libbnb._native import METAL, NULL, View, buffer_view, device_word, dtype_word, ffi, waited_stream
 from libbnb.arrays import dlpack
 from libbnb.arrays.base import Array, ArrayKind, HostArray, rows_and_cols
 from libbnb.arrays.dtypes import name_of
@@ -38,7 +38,8 @@ class Held:
 
 def _flat_view(imported: dlpack.Imported) -> View:
     device = device_word(imported.device_type, imported.device_id)
-    return (imported.size, 0, 1, 1, imported.address, device, dtype_word(1, *imported.dtype))
+    view = (imported.size, 0, 1, 1, imported.address, device, dtype_word(1, *imported.dtype))
+    return view if imported.device_type != METAL else buffer_view(view, imported.byte_offset, imported)
 
 
 class NamespaceKind(ArrayKind):
@@ -122,7 +123,7 @@ class NamespaceKind(ArrayKind):
     def stream(self, array: Array) -> Any:
         array = array.array if isinstance(array, Held) else array
         device_type, device_id = array.__dlpack_device__()
-        if int(device_type) not in (dlpack.CUDA, dlpack.ROCM):
+        if int(device_type) not in (dlpack.CUDA, dlpack.ROCM, METAL):
             return NULL
         number = self.current_stream(array)
         # A library that does not say where it computes cannot wait for us there either.

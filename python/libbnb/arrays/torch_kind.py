@@ -7,12 +7,12 @@ import sys
 from typing import Any, ClassVar
 
 from libbnb._errors import InvalidArgument
-from libbnb._native import METAL_STREAM, NULL, View, device_word, ffi
+from libbnb._native import METAL, METAL_STREAM, NULL, View, buffer_view, device_word, ffi, seen_as
 from libbnb.arrays.base import CPU, Array, ArrayKind, HostArray, as_matrix, rows_and_cols
 from libbnb.arrays.dtypes import WORDS, matrix_word, name_of
 from libbnb.arrays.memory import LARGE, prefer_huge_pages
 
-_DEVICE_TYPES = {"cpu": 1, "cuda": 2, "mps": 8, "xpu": 14}
+_DEVICE_TYPES = {"cpu": 1, "cuda": 2, "mps": METAL, "xpu": 14}
 _ROCM = 10  # what DLPack calls the devices that a HIP build of PyTorch calls "cuda"
 
 
@@ -67,11 +67,10 @@ class TorchKind(ArrayKind):
         if word is None:
             raise InvalidArgument(f"{name} has dtype {tensor.dtype}, which no operation takes")
         device = CPU if tensor.is_cpu else self._device(tensor.device, name)
-        if (
-            device != CPU and tensor.is_mps and tensor.storage_offset()
-        ):  # data_ptr() is a Metal buffer, to which nothing can be added
-            raise InvalidArgument(f"{name} begins inside of another tensor's memory, which Metal does not allow here")
         try:
+            if device != CPU and self.has_handle(tensor):
+                handle, offset = self.place(tensor)
+                return buffer_view((tensor.numel(), 0, 1, 1, handle, device, word), offset, tensor)
             return (tensor.numel(), 0, 1, 1, tensor.data_ptr(), device, word)
         except RuntimeError as error:  # those of functorch's transforms, for example
             raise TypeError(f"{name} is a {type(tensor).__name__} without memory of its own: {error}") from error
@@ -83,9 +82,18 @@ class TorchKind(ArrayKind):
             array = array.contiguous()
         if array.is_neg():
             array = array.resolve_neg()
-        if not array.is_cpu and array.is_mps and array.storage_offset():
-            array = array.clone()
         return array, self._view(array, name)
+
+    def has_handle(self, tensor: Array) -> bool:
+        """Whether the memory of a tensor has a handle, to which nothing can be added: an MTLBuffer."""
+        return tensor.is_mps
+
+    def place(self, tensor: Array) -> tuple[int, int]:
+        """The handle of a tensor's memory, and how many bytes behind its begin the tensor begins.
+
+        ``data_ptr()`` is of no use there: it is the sum of both.
+        """
+        return tensor.untyped_storage().data_ptr(), tensor.storage_offset() * tensor.element_size()
 
     def write(self, array: Array, name: str) -> View:
         self._accept(array, name)
@@ -100,19 +108,21 @@ class TorchKind(ArrayKind):
         # torch reads lengths one by one much faster than a tuple of them, and a Size slowest of all.
         tensor = self._empty(*(shape or ((),)), dtype=dtype, device=device)
         word = CPU if like.is_cpu else self._device(device, "result")
+        if word != CPU:
+            return tensor, self._view(tensor, "result")
         count, address = tensor.numel(), tensor.data_ptr()
-        if count * 8 >= LARGE and word == CPU and tensor.nbytes >= LARGE:  # no dtype has more than 8 bytes here
+        if count * 8 >= LARGE and tensor.nbytes >= LARGE:  # no dtype has more than 8 bytes here
             prefer_huge_pages(address, tensor.nbytes)
         return tensor, (count, 0, 1, 1, address, word, self._words[dtype])
 
     def read_rows(self, array: Array, name: str) -> tuple[Array, View]:
         if type(array) is not self._tensor or array.layout is not self._strided:
             self._accept(array, name)
-        if array.dim() == 2 and not array.is_contiguous() and not array.is_neg() and not array.is_mps:
+        if array.dim() == 2 and not array.is_contiguous() and not array.is_neg():
             rows, cols = array.shape
             if rows > 1 and array.stride(1) == 1 and array.stride(0) >= cols:
                 view = self._view(array, name)
-                return array, (rows, cols, array.stride(0), 1, view[4], view[5], matrix_word(view[6]))
+                return array, seen_as(view, rows, cols, array.stride(0), matrix_word(view[6]))
         array, view = self.read(array, name)
         rows, cols = rows_and_cols(array.shape, name)
         return array, as_matrix(view, rows, cols)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from libbnb._errors import InvalidArgument
-from libbnb._native import View, call, lib
-from libbnb.arrays import CPU, NUMPY, Array, ArrayKind, as_matrix, kind_of, stream_of
-from libbnb.arrays.dtypes import WORDS, name_of
+from libbnb._native import View, call, lib, seen_as
+from libbnb.arrays import CPU, NUMPY, Array, ArrayKind, kind_of, stream_of
+from libbnb.arrays.dtypes import WORDS, matrix_word, name_of
 from libbnb.functional._products import read_factors, read_optional, result, shape_text
 from libbnb.functional._torch import compiling, traced
 from libbnb.functional.int8 import checked_threshold, int8_vectorwise_quant
@@ -425,9 +425,9 @@ def batched_igemm(
     out, o = result(kind, out, left, batch * m, n, kind.int32)
     stream = stream_of(kind, left, a)
     for i in range(batch):
-        one_a = as_matrix((*a[:4], a[4] + i * m * k, *a[5:]), m, k)
-        one_b = as_matrix((*b[:4], b[4] + i * n * k, *b[5:]), n, k)
-        one_out = (m, n, n, 1, o[4] + 4 * i * m * n, o[5], o[6])
+        one_a = seen_as(a, m, k, k, matrix_word(a[6]), skip=i * m * k)
+        one_b = seen_as(b, n, k, k, matrix_word(b[6]), skip=i * n * k)
+        one_out = seen_as(o, m, n, n, o[6], skip=4 * i * m * n)
         call(lib.cgemm_int8, stream, one_a, one_b, one_out)
     return out
 

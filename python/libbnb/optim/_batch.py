@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from operator import attrgetter, is_, methodcaller
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from libbnb import _lists
 from libbnb._errors import InvalidArgument
-from libbnb._native import View
+from libbnb._native import BufferView, View, vector_of
 from libbnb.arrays import ArrayKind, kind_of, stream_of
+from libbnb.arrays.torch_kind import TorchKind
 from libbnb.optim import _sharded, _states
 
 BLOCKSIZE = 256
@@ -136,11 +137,13 @@ class Batch:
         self.paged = any(_states.is_paged(state[name]) for state in states for name in _PAGED if name in state)
         self._like = here[0]
         self._gradients_now: list[torch.Tensor] = []  # compact, local
+        handles = isinstance(self._view(here[0], "p"), BufferView)
+        self._place: Callable[[torch.Tensor], _lists.Place] = cast(TorchKind, self.kind).place if handles else _pointer
 
         self._p_facts = self._facts(here)
         self.entries.write("p", [self._view(p.detach().contiguous(), "p") for p in here])
         self.state_tensors: dict[str, list[torch.Tensor]] = {}
-        self._state_pointers: dict[str, list[int]] = {}
+        self._state_places: dict[str, list[_lists.Place]] = {}
         self._describe_states()
         gradients = self._gradients(grads)
         self._g_facts = self._sorts(gradients)
@@ -173,17 +176,17 @@ class Batch:
             here = self._local(column)
             views: list[View] = []
             for tensor, p in zip(here, self._local(self.params), strict=True):
-                n, *middle, address, _, word = self._view(tensor, name)
+                view = self._view(tensor, name)
+                n = view[0]
                 if name.startswith("absmax"):  # those of shards are padded
                     n = (averages if name == "absmax1" else 1) * blocks(p.numel(), self.blocksize)
-                views.append((n, *middle, address, device, word))  # type: ignore[arg-type]
+                views.append(vector_of(view, n, device))
             self.entries.write(name, views)
             self.state_tensors[name] = column
-            self._state_pointers[name] = list(map(_pointer, here))
+            self._state_places[name] = list(map(self._place, here))
 
-    @staticmethod
-    def _facts(tensors: Sequence[torch.Tensor]) -> tuple[list[Any], ...]:
-        return tuple(list(map(f, tensors)) for f in (_pointer, _numel, _dtype, _is_contiguous))
+    def _facts(self, tensors: Sequence[torch.Tensor]) -> tuple[list[Any], ...]:
+        return tuple(list(map(f, tensors)) for f in (self._place, _numel, _dtype, _is_contiguous))
 
     @staticmethod
     def _sorts(tensors: Sequence[torch.Tensor]) -> tuple[list[Any], ...]:
@@ -204,7 +207,7 @@ class Batch:
         for name, column in self.state_tensors.items():
             if not all(map(is_, map(methodcaller("get", name), self.states), column)):
                 return False
-            if list(map(_pointer, self._local(column))) != self._state_pointers[name]:
+            if list(map(self._place, self._local(column))) != self._state_places[name]:
                 return False
         if self._facts(self._local(self.params)) != self._p_facts:
             return False
@@ -212,7 +215,7 @@ class Batch:
         if self._sorts(gradients) != self._g_facts:
             return False
         self._gradients_now = self._compact(gradients)
-        self.entries.move("g", list(map(_pointer, self._gradients_now)))
+        self.entries.move("g", list(map(self._place, self._gradients_now)))
         return True
 
     def gradients(self) -> list[torch.Tensor]:
@@ -245,12 +248,12 @@ class Batch:
 
     def run(self, config: _lists.OptimizerConfig) -> None:
         """One step of all parameters."""
-        pointers, _, _, compact = self._p_facts
+        places, _, _, compact = self._p_facts
         copies: dict[int, torch.Tensor] = {}
         if not all(compact):  # one more pass each way: states are in the order of elements, not of memory
             here = self._local(self.params)
             copies = {i: here[i].detach().contiguous() for i, fits in enumerate(compact) if not fits}
-            moved = [copies[i].data_ptr() if i in copies else pointer for i, pointer in enumerate(pointers)]
+            moved = [self._place(copies[i]) if i in copies else place for i, place in enumerate(places)]
             self.entries.move("p", moved)
         self.entries.steps[:] = self.steps()
         _lists.update(config, self.entries, self.blocksize, self.stream())

@@ -30,12 +30,12 @@ def zeros(p: torch.Tensor, averages: int, dtype: torch.dtype, paged: bool, direc
 
     With `paged`, the states of large parameters are pages that the system moves: to and from a GPU where the
     parameter is on one, else to and from a temporary file in `directory`. The file has no name and is gone when the
-    tensor is.
+    tensor is. On a Mac, GPU and host share all memory, which the system moves as it is: there states stay tensors.
     """
     if _sharded.is_sharded(p):
         return _sharded.zeros(p, averages, dtype)
     shape = tuple(p.shape) if averages == 1 else (averages, *p.shape)
-    if not paged or p.numel() < PAGED_ELEMENTS:
+    if not paged or p.numel() < PAGED_ELEMENTS or p.device.type == "mps":
         return torch.zeros(shape, dtype=dtype, device=p.device)
     bytes_ = prod(shape) * dtype.itemsize
     memory = _mapped(bytes_, directory) if p.device.type == "cpu" else managed(p, bytes_)

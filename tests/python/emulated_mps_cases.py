@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: MIT
+"""Operations on tensors of PyTorch that take themselves for tensors on a Mac's GPU, beside the same ones on the CPU.
+Run by test_device_arrays.py in a process whose library has an emulated Metal device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import emulated_mps
+import libbnb
+import libbnb.nn
+import libbnb.optim
+from emulated_cases import FUNCTIONS, not_yet
+
+
+@pytest.fixture
+def x(rng: np.random.Generator) -> Any:
+    return rng.standard_normal((37, 64)).astype(np.float32)
+
+
+@pytest.fixture
+def mps(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """From where it is called on, tensors are on the GPU."""
+    return lambda: emulated_mps.pretend(monkeypatch)
+
+
+def view_of(array: Any) -> torch.Tensor:
+    """A tensor that begins inside of another one's memory."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    memory = torch.full((tensor.numel() + 13,), 9, dtype=tensor.dtype)
+    memory[5:-8] = tensor.flatten()
+    return memory[5:-8].view(tensor.shape)
+
+
+def same(found: Any, want: Any) -> None:
+    if want is None:
+        assert found is None
+        return
+    want = torch.as_tensor(want)
+    assert found.dtype == want.dtype and found.shape == want.shape
+    assert torch.equal(found.flatten().view(torch.uint8), want.flatten().view(torch.uint8))
+
+
+@not_yet
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions(x: Any, mps: Any, name: str) -> None:
+    want = FUNCTIONS[name](torch.from_numpy, x)
+    mps()
+    found = FUNCTIONS[name](view_of, x)
+    assert len(found) == len(want)
+    for a, b in zip(found, want, strict=True):
+        if b is not None and name.startswith(("sparse", "mixed")):  # products are no exact operations
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+        else:
+            same(a, b)
+
+
+def test_who_waits_for_whom(x: Any, mps: Any) -> None:
+    waits = mps()
+    codes, state = libbnb.quantize_4bit(view_of(x))
+    assert waits == ["torch", "libbnb"]
+    libbnb.dequantize_4bit(codes, state)
+    assert waits == ["torch", "libbnb"] * 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("nested", [False, True])
+def test_four_bits(x: Any, mps: Any, dtype: Any, nested: bool) -> None:
+    here = torch.from_numpy(x).to(dtype)
+    codes, state = libbnb.quantize_4bit(here, quant_type="nf4", compress_statistics=nested)
+    want = [codes, state.absmax, libbnb.dequantize_4bit(codes, state)]
+    moved = torch.cat([torch.ones(11, dtype=dtype), here.flatten()])[11:].view(here.shape)
+    mps()
+    codes, state = libbnb.quantize_4bit(moved, quant_type="nf4", compress_statistics=nested)
+    for found, expected in zip([codes, state.absmax, libbnb.dequantize_4bit(codes, state)], want, strict=True):
+        same(found, expected)
+
+
+def test_outputs_that_are_views(x: Any, mps: Any) -> None:
+    want, want_state = libbnb.quantize_4bit(torch.from_numpy(x))
+    mps()
+    memory = torch.full((4000,), 9, dtype=torch.uint8)
+    out, absmax = memory[1001 : 1001 + x.size // 2].view(-1, 1), memory[2188 : 2188 + 37 * 4].view(torch.float32)
+    codes, state = libbnb.quantize_4bit(torch.from_numpy(x), absmax, out)
+    assert codes is out
+    same(out.flatten(), want.flatten())
+    same(state.absmax, want_state.absmax)
+    assert (memory[:1001] == 9).all() and (memory[2185:2188] == 9).all() and (memory[2188 + 37 * 4 :] == 9).all()
+
+
+def test_rows_that_are_apart(x: Any, mps: Any) -> None:
+    wide = torch.from_numpy(x)
+    want, stats, _ = libbnb.int8_vectorwise_quant(wide[3:, 16:48].contiguous())
+    mps()
+    found, found_stats, _ = libbnb.int8_vectorwise_quant(wide[3:, 16:48])
+    same(found, want)
+    same(found_stats, stats)
+
+
+def test_a_layer(rng: np.random.Generator, mps: Any) -> None:
+    layer = libbnb.nn.Linear4bit(64, 32, quant_type="nf4")
+    row = torch.from_numpy(rng.standard_normal((3, 64)).astype(np.float32))
+    layer.weight = libbnb.nn.Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4")
+    want = layer.to("cpu")(row).detach()
+    mps()
+    # Sums in two orders: bnb.h allows (K + 8) * 2^-24 of the sum of magnitudes, which is about 10 here: 4.3e-5.
+    torch.testing.assert_close(layer(row).detach(), want, rtol=0.0, atol=4e-5)
+
+
+@not_yet
+@pytest.mark.parametrize("name", ["Adam", "Adam8bit", "Lion8bit", "SGD"])
+def test_optimizers(rng: np.random.Generator, mps: Any, name: str) -> None:
+    values = [rng.standard_normal(size).astype(np.float32) for size in (5000, 40, 4097)]
+    steps = [[rng.standard_normal(v.size).astype(np.float32) for v in values] for _ in range(3)]
+    options = {"momentum": 0.9} if name == "SGD" else {}
+
+    def train(place: Any, offsets: list[int]) -> list[torch.Tensor]:
+        params = [torch.nn.Parameter(place(v, 3)) for v in values]
+        optimizer = getattr(libbnb.optim, name)(params, lr=1e-2, **options)
+        for step, offset in zip(steps, offsets, strict=True):
+            for p, g in zip(params, step, strict=True):
+                p.grad = place(g, offset)
+            optimizer.step()
+        return [p.detach() for p in params]
+
+    def inside(array: Any, offset: int) -> torch.Tensor:
+        return torch.cat([torch.ones(offset), torch.from_numpy(array)])[offset:]
+
+    want = train(lambda array, _: torch.from_numpy(array.copy()), [0, 0, 0])
+    mps()
+    for found, expected in zip(train(inside, [0, 7, 2]), want, strict=True):
+        same(found, expected)
+
+
+def test_norms(x: Any, mps: Any) -> None:
+    want = libbnb.gradient_norm([torch.from_numpy(x), torch.from_numpy(x[0])])
+    mps()
+    same(libbnb.gradient_norm([view_of(x), view_of(x[0])]), want)
