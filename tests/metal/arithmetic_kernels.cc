@@ -29,6 +29,7 @@ static ulong result(Operation64 operation, ulong a, ulong b) {
   switch (operation) {
     case kAdd64: return f64_add(a, b);
     case kSubtract64: return f64_subtract(a, b);
+    case kMultiply64: return f64_multiply(a, b);
     case kDivide64: return f64_divide(a, b);
     case kSquareRoot64: return f64_square_root(a);
     case kFromFloat: return f64_from_float(x);
@@ -42,6 +43,11 @@ static ulong result(Operation64 operation, ulong a, ulong b) {
 
 void run(Operation32 operation, const uint *a, const uint *b, uint *out, int count) {
   for (int i = 0; i < count; ++i) out[i] = result(operation, a[i], b[i]);
+}
+void run_multiply_add(const uint *a, const uint *b, const uint *c, uint *out, int count) {
+  for (int i = 0; i < count; ++i) {
+    out[i] = bits_from_float(ieee::multiply_add(float_from_bits(a[i]), float_from_bits(b[i]), float_from_bits(c[i])));
+  }
 }
 void run(Operation64 operation, const ulong *a, const ulong *b, ulong *out, int count) {
   for (int i = 0; i < count; ++i) out[i] = result(operation, a[i], b[i]);

@@ -52,17 +52,17 @@ std::vector<Bits> operands(int exponent_bits, int fraction_bits, std::mt19937_64
 }
 
 // NaN is as good as any other.
-template <typename Bits, typename Operation, typename Want>
-void check(const char *name, Operation operation, const std::vector<Bits> &a, const std::vector<Bits> &b, const Want &want) {
+template <typename Bits, typename Run, typename Want>
+void check_run(const char *name, const std::vector<Bits> &a, const std::vector<Bits> &b, const Run &run, const Want &want) {
   std::vector<Bits> got(a.size());
   for (bool flush : {false, true}) {
     {
       const metal_host::Flushing flushing(flush);
-      arithmetic::run(operation, a.data(), b.data(), got.data(), int(a.size()));
+      run(got.data());
     }
     int wrong = 0;
     for (size_t i = 0; i < a.size(); ++i) {
-      const Bits expected = want(a[i], b[i]);
+      const Bits expected = want(i);
       if (got[i] == expected || (is_nan(got[i]) && is_nan(expected))) continue;
       if (wrong++ == 0) {
         std::printf("FAIL %s of %llx and %llx%s: %llx, must be %llx\n", name, (unsigned long long)a[i], (unsigned long long)b[i],
@@ -71,6 +71,12 @@ void check(const char *name, Operation operation, const std::vector<Bits> &a, co
     }
     failures += wrong > 0;
   }
+}
+
+template <typename Bits, typename Operation, typename Want>
+void check(const char *name, Operation operation, const std::vector<Bits> &a, const std::vector<Bits> &b, const Want &want) {
+  check_run(name, a, b, [&](Bits *got) { arithmetic::run(operation, a.data(), b.data(), got, int(a.size())); },
+            [&](size_t i) { return want(a[i], b[i]); });
 }
 
 // Pairs: all of the first ones with each other, the others as they come.
@@ -90,6 +96,21 @@ void pairs(const std::vector<Bits> &some, size_t all, std::vector<Bits> *a, std:
   }
 }
 
+// With numbers that have little to do with the product, and with some that leave little of it.
+void check_multiply_add(const std::vector<uint32_t> &a, const std::vector<uint32_t> &b, std::mt19937_64 &random) {
+  const std::vector<uint32_t> some = operands<uint32_t>(8, 23, random, 100000);
+  std::vector<uint32_t> c(a.size());
+  const auto f = [](uint32_t bits) { return number<float>(bits); };
+  for (const char *name : {"product and sum", "product and difference"}) {
+    const bool near = std::strstr(name, "difference") != nullptr;
+    for (size_t i = 0; i < a.size(); ++i) {
+      c[i] = near ? bits_of(-(f(a[i]) * f(b[i]))) ^ uint32_t(random() % 4) : some[random() % (i % 2 ? some.size() : 252)];
+    }
+    check_run(name, a, b, [&](uint32_t *got) { arithmetic::run_multiply_add(a.data(), b.data(), c.data(), got, int(a.size())); },
+              [&](size_t i) { return bits_of(std::fma(f(a[i]), f(b[i]), f(c[i]))); });
+  }
+}
+
 void check_32(std::mt19937_64 &random) {
   std::vector<uint32_t> a, b;
   pairs(operands<uint32_t>(8, 23, random, 400000), 252, &a, &b);
@@ -100,6 +121,7 @@ void check_32(std::mt19937_64 &random) {
   check("sum", kAdd, a, b, [&](uint32_t x, uint32_t y) { return bits_of(f(x) + f(y)); });
   check("difference", kSubtract, a, b, [&](uint32_t x, uint32_t y) { return bits_of(f(x) - f(y)); });
   check("square root", kSquareRoot, a, b, [&](uint32_t x, uint32_t) { return bits_of(std::sqrt(f(x))); });
+  check_multiply_add(a, b, random);
   const auto half = [](uint32_t bits) {
     const uint16_t narrow = bnb::formats::fp16_from_float(number<float>(bits));
     return uint32_t(narrow);
@@ -133,6 +155,7 @@ void check_64(std::mt19937_64 &random) {
   using namespace arithmetic;
   check("float64 sum", kAdd64, a, b, [&](uint64_t x, uint64_t y) { return bits_of(f(x) + f(y)); });
   check("float64 difference", kSubtract64, a, b, [&](uint64_t x, uint64_t y) { return bits_of(f(x) - f(y)); });
+  check("float64 product", kMultiply64, a, b, [&](uint64_t x, uint64_t y) { return bits_of(f(x) * f(y)); });
   check("float64 quotient", kDivide64, a, b, [&](uint64_t x, uint64_t y) { return bits_of(f(x) / f(y)); });
   check("float64 square root", kSquareRoot64, a, b, [&](uint64_t x, uint64_t) { return bits_of(std::sqrt(f(x))); });
   check("float64 from long", kFromLong, a, b, [&](uint64_t x, uint64_t) { return bits_of(double(int64_t(x))); });

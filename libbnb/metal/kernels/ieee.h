@@ -83,28 +83,76 @@ __attribute__((noinline)) inline float add_slowly(float a, float b, float sum) {
 
 __attribute__((noinline)) inline float square_root_slowly(float x) {
   const uint bits = bits_from_float(x);
-  if ((bits & ~uint(kSignBit)) == 0) return x;
   if (bits >= 0x00800000u) return float_from_bits(bits == kInfinityBits ? uint(kInfinityBits) : uint(kNanBits));
   return precise::sqrt(float(bits * 2u)) * 2.6469779601696886e-23f;  // x = bits * 2^-149; 2^-75
 }
 
-inline bool is_normal(float x) { return (bits_from_float(x) & ~uint(kSignBit)) - 0x00800000u < 0x7F000000u; }
+// The exact a * b + c, rounded once.
+__attribute__((noinline)) inline float multiply_add_slowly(float a, float b, float c) {
+  const uint x = bits_from_float(a), y = bits_from_float(b), z = bits_from_float(c), sign = (x ^ y) & kSignBit;
+  const uint u = x & ~uint(kSignBit), v = y & ~uint(kSignBit), w = z & ~uint(kSignBit), sign_c = z & kSignBit;
+  if (u > kInfinityBits || v > kInfinityBits || w > kInfinityBits) return float_from_bits(kNanBits);
+  if (u == kInfinityBits || v == kInfinityBits) {
+    const bool undefined = u == 0 || v == 0 || (w == kInfinityBits && sign != sign_c);
+    return float_from_bits(undefined ? uint(kNanBits) : sign | kInfinityBits);
+  }
+  if (w == kInfinityBits) return c;
+  if (u == 0 || v == 0) return w == 0 ? float_from_bits(sign & sign_c) : c;
+  if (w == 0) return multiply_slowly(a, b);
+  const Unpacked p = unpack(u), q = unpack(v), r = unpack(w);
+  ulong product = ulong(p.fraction) * ulong(q.fraction) << 14, added = ulong(r.fraction) << 38;  // highest bits: 61, one perhaps 60
+  int exponent = p.exponent + q.exponent - 314, exponent_c = r.exponent - 188;                   // of the units
+  if ((product >> 61) == 0) {
+    product <<= 1;
+    --exponent;
+  }
+  const bool swap = exponent < exponent_c || (exponent == exponent_c && product < added);
+  const ulong first = swap ? added : product;
+  ulong second = swap ? product : added;
+  const int apart = swap ? exponent_c - exponent : exponent - exponent_c;
+  if (apart > 62) {
+    second = 1;
+  } else if (apart > 0) {  // what is shifted out becomes one bit; then at most one bit cancels
+    second = (second >> uint(apart)) | ((second & ((ulong(1) << uint(apart)) - 1)) != 0 ? 1 : 0);
+  }
+  const ulong sum = sign == sign_c ? first + second : first - second;
+  if (sum == 0) return 0.0f;
+  const int shift = leading_zeros(sum) - 1;
+  return pack(swap ? sign_c : sign, (swap ? exponent_c : exponent) + 189 - shift, sum << uint(shift));
+}
 
+inline bool is_normal(float x) { return (bits_from_float(x) & ~uint(kSignBit)) - 0x00800000u < 0x7F000000u; }
+inline bool is_zero(float x) { return (bits_from_float(x) << 1) == 0; }
+
+// Below kLeastSafe for subnormal numbers only; zero is the largest.
+enum : uint { kLeastSafe = 0x00FFFFFFu };
+inline uint safety(float x) { return (bits_from_float(x) << 1) - 1u; }
+
+// A zero is met more often than a subnormal number, and needs no more than a second look.
 inline float multiply(float a, float b) {
   const float product = a * b;
-  return is_normal(product) ? product : multiply_slowly(a, b);
+  if (is_normal(product)) return product;
+  return is_zero(a) || is_zero(b) ? product : multiply_slowly(a, b);
 }
 inline float divide(float a, float b) {
   const float quotient = a / b;
-  return is_normal(quotient) ? quotient : divide_slowly(a, b);
+  if (is_normal(quotient)) return quotient;
+  return is_zero(a) && safety(b) >= kLeastSafe ? quotient : divide_slowly(a, b);
 }
 inline float add(float a, float b) {
   const float sum = a + b;
   return (bits_from_float(sum) & ~uint(kSignBit)) >= (27u << 23) ? sum : add_slowly(a, b, sum);
 }
+inline float multiply_add(float a, float b, float c) {
+  const float sum = fma(a, b, c);
+  const uint least = min(min(safety(a), safety(b)), min(safety(c), bits_from_float(sum) << 1));
+  if (least >= kLeastSafe) return sum;
+  return (is_zero(a) || is_zero(b)) && is_zero(c) ? sum : multiply_add_slowly(a, b, c);
+}
 inline float subtract(float a, float b) { return add(a, float_from_bits(bits_from_float(b) ^ kSignBit)); }
 inline float square_root(float x) {
-  return bits_from_float(x) - 0x00800000u < 0x7F000000u ? precise::sqrt(x) : square_root_slowly(x);
+  if (bits_from_float(x) - 0x00800000u < 0x7F000000u) return precise::sqrt(x);
+  return is_zero(x) ? x : square_root_slowly(x);
 }
 
 }  // namespace ieee
