@@ -146,6 +146,26 @@ struct CooArgs {
   uint32_t row_shift;               // log2 of the threads of a row of the product
 };
 
+// A step of one tensor. Numbers of float64 are bits.
+enum : uint32_t { kDtypeF32 = 0, kDtypeF16 = 1, kDtypeBF16 = 2 };
+struct StepArgs {
+  int64_t n, sections, blocks;
+  Divisor blocksize;  // as blocks, of states in 8 bits
+  uint64_t gnorm_scale, bias_correction, step_size;  // what finishes them is in the device's memory
+  uint64_t param_norm, max_unorm;
+  float coupled_decay, kept, beta1, rest1, beta2, rest2, beta3, rest3, mix1, mix3, eps;
+  float plain_gnorm_scale, plain_step_size;  // where nothing in the device's memory changes them
+  uint32_t first_step;
+  uint32_t g_dtype, p_dtype;
+  uint32_t aligned_g, aligned_p, aligned_states;  // to 16 bytes
+  uint32_t aligned_slow;                          // AdEMAMix: the second average, too
+  uint32_t aligned_absmax;                        // to 4 bytes
+  uint32_t has_scale, has_unorm, has_found_inf;
+  uint32_t skip_zeros, skip_nonfinite;
+  uint32_t stops;    // NaN and infinite gradients stop the step
+  uint32_t limited;  // by max_unorm
+};
+
 // Products with quantized weights, whatever their format.
 enum : uint32_t { kWeightsNf4 = 0, kWeightsFp4 = 1, kWeightsE2M1 = 2, kWeightsE4M3FN = 3, kWeightsE5M2 = 4 };
 struct GemmArgs {

@@ -123,7 +123,8 @@ __attribute__((noinline)) inline Float64 f64_multiply(Float64 a, Float64 b) {
   if (u == 0 || v == 0) return sign;
   const Unpacked64 p = f64_unpack(u), q = f64_unpack(v);
   const ulong x = p.fraction << 11, y = q.fraction << 10, mask = 0xFFFFFFFFu;
-  const ulong low = (x & mask) * (y & mask), middle = (x >> 32) * (y & mask) + (low >> 32), other = (x & mask) * (y >> 32) + (middle & mask);
+  const ulong low = (x & mask) * (y & mask), middle = (x >> 32) * (y & mask) + (low >> 32);
+  const ulong other = (x & mask) * (y >> 32) + (middle & mask);
   const ulong high = (x >> 32) * (y >> 32) + (middle >> 32) + (other >> 32);  // the upper half of 128 bits
   const bool rest = ((other | low) & mask) != 0;
   return f64_pack_any(sign, p.exponent + q.exponent - 1022, high | (rest ? 1 : 0));

@@ -93,35 +93,35 @@ inline void widen_vectors(device const uchar *array, long i, thread float *x) {
   }
 }
 
-// x[j] = element i + j for j < kItems, 0 past `count` of them. i is a multiple of kItems.
-template <typename Tag>
+// x[j] = element i + j for j < kCount, 0 past `count` of them. i is a multiple of kCount, 8 or 16.
+template <typename Tag, int kCount = kItems>
 inline void load_floats(device const uchar *array, bool aligned, long i, long count, thread float *x) {
-  if (!aligned || count < kItems) {
+  if (!aligned || count < kCount) {
     BNB_UNROLL
-    for (int j = 0; j < kItems; ++j) x[j] = j < count ? load_float<Tag>(array, aligned, i + j) : 0.0f;
+    for (int j = 0; j < kCount; ++j) x[j] = j < count ? load_float<Tag>(array, aligned, i + j) : 0.0f;
     return;
   }
-  widen_vectors<Tag, kItems>(array, i, x);
+  widen_vectors<Tag, kCount>(array, i, x);
 }
 
 // The inverse; writes `count` of them at most.
-template <typename Tag>
+template <typename Tag, int kCount = kItems>
 inline void store_floats(device uchar *array, bool aligned, long i, long count, thread const float *x) {
-  if (!aligned || count < kItems) {
+  if (!aligned || count < kCount) {
     BNB_UNROLL
-    for (int j = 0; j < kItems; ++j) {
+    for (int j = 0; j < kCount; ++j) {
       if (j < count) store_float<Tag>(array, aligned, i + j, x[j]);
     }
     return;
   }
   device uint4 *vectors = reinterpret_cast<device uint4 *>(array + i * Tag::kBytes);
   BNB_UNROLL
-  for (int v = 0; v < Tag::kBytes; ++v) {
+  for (int v = 0; v < kCount * Tag::kBytes / 16; ++v) {
     uint4 vector;
     BNB_UNROLL
     for (int w = 0; w < 4; ++w) {
-      vector[w] = Tag::kBytes == 4 ? Tag::narrow(x[(4 * v + w) % kItems])
-                                   : Tag::narrow(x[(8 * v + 2 * w) % kItems]) | Tag::narrow(x[(8 * v + 2 * w + 1) % kItems]) << 16;
+      vector[w] = Tag::kBytes == 4 ? Tag::narrow(x[(4 * v + w) % kCount])
+                                   : Tag::narrow(x[(8 * v + 2 * w) % kCount]) | Tag::narrow(x[(8 * v + 2 * w + 1) % kCount]) << 16;
     }
     vectors[v] = vector;
   }

@@ -55,8 +55,12 @@ inline uint largest_of(thread const float *x) {
 
 // The largest of `threads` neighbouring threads, a power of two; all threads of the group take part. maxima: one per simdgroup.
 inline uint largest_among(uint largest, int threads, threadgroup uint *maxima, uint lane, uint simdgroup) {
-  for (int mask = 1; mask < threads && mask < kLanes; mask *= 2) largest = max(largest, simd_shuffle_xor(largest, ushort(mask)));
-  if (threads <= kLanes) return largest;
+  if (threads < kLanes) {
+    for (int mask = 1; mask < threads; mask *= 2) largest = max(largest, simd_shuffle_xor(largest, ushort(mask)));
+    return largest;
+  }
+  largest = simd_max(largest);
+  if (threads == kLanes) return largest;
   if (lane == 0) maxima[simdgroup] = largest;
   threadgroup_barrier(mem_flags::mem_threadgroup);
   const int groups = threads / kLanes, first = int(simdgroup) / groups * groups;
