@@ -48,7 +48,7 @@ kernel void measure_update(constant StepArgs &args [[buffer(0)]], device const u
         }
         const float param = load_item(args.p_dtype, p, args.aligned_p != 0, i);
         float direction;
-        step<kOptimizer>(args, factors, load_item(args.g_dtype, g, args.aligned_g != 0, i), param, state, direction);
+        step_item<kOptimizer>(args, factors, load_item(args.g_dtype, g, args.aligned_g != 0, i), param, state, direction);
         if (measures_params) params.add(j, param);
         updates.add(j, direction);
       }

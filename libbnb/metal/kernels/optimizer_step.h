@@ -94,7 +94,7 @@ inline float advance(constant StepArgs &f, float g, thread StepState &s) {
 
 // One element, before p moves: false if it is skipped, its direction being 0.
 template <int kOptimizer>
-inline bool step(constant StepArgs &args, StepFactors factors, float g, float p, thread StepState &state, thread float &direction) {
+inline bool step_item(constant StepArgs &args, StepFactors factors, float g, float p, thread StepState &state, thread float &direction) {
   direction = 0.0f;
   if ((args.skip_zeros != 0 && ieee::is_zero(g)) || (args.skip_nonfinite != 0 && is_nonfinite(g))) return false;
   g = ieee::multiply(factors.gnorm_scale, g);
@@ -110,7 +110,7 @@ inline uint step_items(constant StepArgs &args, StepFactors factors, thread cons
   BNB_UNROLL
   for (int j = 0; j < kStepItems; ++j) {
     float direction;
-    if (!step<kOptimizer>(args, factors, g[j], p[j], states[j], direction)) continue;
+    if (!step_item<kOptimizer>(args, factors, g[j], p[j], states[j], direction)) continue;
     moved |= 1u << uint(j);
     p[j] = ieee::multiply_add(factors.step_size, direction, Formula<kOptimizer>::kDecoupled ? ieee::multiply(p[j], args.kept) : p[j]);
   }
