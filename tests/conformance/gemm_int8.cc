@@ -13,7 +13,8 @@ namespace {
 
 constexpr DLDataType kI64{kDLInt, 64, 1};
 
-enum class Codes { kAny, kLowest, kMixedSigns };  // kLowest: -128 everywhere, whose products make the largest sums
+// kLowest: -128 everywhere, whose products make the largest sums; kLargest: 127, whose odd ones show where a sum was rounded
+enum class Codes { kAny, kLowest, kLargest, kMixedSigns };
 
 struct Shape {
   int64_t m, n, k;
@@ -24,7 +25,7 @@ struct Shape {
 std::string text_of(const Shape &s) {
   std::string text = "m" + std::to_string(s.m) + "_n" + std::to_string(s.n) + "_k" + std::to_string(s.k);
   if (s.gap) text += "/strided";
-  if (s.codes != Codes::kAny) text += s.codes == Codes::kLowest ? "/lowest" : "/signs";
+  if (s.codes != Codes::kAny) text += s.codes == Codes::kLowest ? "/lowest" : s.codes == Codes::kLargest ? "/largest" : "/signs";
   return text;
 }
 
@@ -32,6 +33,7 @@ Bytes codes_of(Codes codes, int64_t n, Random &random) {
   Bytes bytes = random_bytes(n, random);
   for (uint8_t &byte : bytes) {
     if (codes == Codes::kLowest) byte = 0x80;
+    if (codes == Codes::kLargest) byte = 0x7F;
     if (codes == Codes::kMixedSigns) byte = random.one_in(2) ? 0x80 : 0x7F;
   }
   return bytes;
@@ -285,7 +287,9 @@ std::vector<Shape> shapes(bool quick) {
     list.push_back({m, 40, 333, 7});
     list.push_back({m, 40, 256, 0, Codes::kLowest});
     list.push_back({m, 40, 256, 0, Codes::kMixedSigns});
+    list.push_back({m, 3, 2100, 0, Codes::kLargest});  // beyond 2^24, where fp32 ends
   }
+  list.push_back({2, 1, 33800, 0, Codes::kLargest});  // the same for a 32nd of it
   if (quick) return list;
   for (int64_t m : {1, 5, 17}) list.push_back({m, 2, 131071, 0, Codes::kLowest});  // the largest sums that fit
   for (int64_t m : {4, 70, 260, 530}) list.push_back({m, 300, 1400, 1});

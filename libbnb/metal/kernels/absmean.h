@@ -13,7 +13,6 @@ namespace kernels {
 
 enum : int { kSumThreads = 256, kSumPiece = 1024, kSumLanes = 16, kSumPiecesAtOnce = kSumThreads / kSumLanes, kSumSection = 64 };
 
-inline long smaller(long a, long b) { return a < b ? a : b; }
 
 // The sum of one lane of a piece.
 template <typename Tag>

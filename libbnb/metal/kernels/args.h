@@ -106,6 +106,8 @@ struct Int8Args {
   uint32_t marks;                                   // 1 if outliers set bits of a mask
   uint32_t wide;                                    // 1 if a row is the work of a threadgroup
   uint32_t aligned_in, aligned_out, aligned_stats;  // to an element
+  uint32_t writes_cols;                             // 1 if somebody wants to know which columns have outliers
+  uint32_t unused;
 };
 
 struct Int8MmArgs {
@@ -179,6 +181,24 @@ struct GemmArgs {
   uint32_t aligned_a, aligned_out;  // to an element
   uint32_t vectors_a, vectors_b;    // 1 if every 16th byte of a row lies at a multiple of 16
 };
+
+// Products of int8 rows with weights that are int8 or become it. What does not apply is 0.
+struct Int8ProductArgs {
+  int64_t m, n, k, a_stride, b_stride, x_stride, out_stride;  // b_stride: int8 alone
+  int64_t tiles_m, tiles;                                     // of outputs, those of a column of tiles one behind the other
+  int64_t blocks;                                             // of a row, each with a scale of its own
+  int64_t outliers;
+  Divisor block, rows_per_scale;           // weights of a row that share a scale; rows, if it is for whole ones
+  BiasArgs bias, x;
+  uint32_t out_dtype;                      // as BiasArgs::dtype; kSums: int32
+  uint32_t same_row_stats;                 // 1 if there is one for all rows
+  uint32_t counted;                        // 1 if a kernel before has counted the outlier columns
+  uint32_t aligned_a;                      // rows, to 16 bytes
+  uint32_t aligned_b;                      // int8: rows, to 16 bytes; two bits: items of 16, to 4 bytes; TQ blocks: to 2 bytes
+  uint32_t aligned_scale, aligned_out;     // to an element
+  uint32_t aligned_list;                   // to 4 bytes
+};
+enum : uint32_t { kSums = 0 };
 
 }  // namespace kernels
 }  // namespace bnb

@@ -47,6 +47,8 @@ inline uint magnitude_bits(float x) {
 // A bit for each lane of the simdgroup, all of which take part.
 inline uint ballot(bool x) { return uint(simd_vote::vote_t(simd_ballot(x))); }
 
+inline long smaller(long a, long b) { return a < b ? a : b; }
+
 inline int leading_zeros(ulong x) {
   const uint high = uint(x >> 32);
   return high != 0 ? int(clz(high)) : 32 + int(clz(uint(x)));

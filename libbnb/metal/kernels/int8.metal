@@ -87,9 +87,39 @@ kernel void drop_int8_cols(constant Int8Args &args [[buffer(0)]], device const u
   const long strip = long(group) % args.strips, slice = long(group) / args.strips, col = strip * kThreads + long(index);
   if (col >= args.cols) return;
   const bool marked = (marks[col / 32] >> uint(col % 32) & 1u) != 0;
-  if (slice == 0) outlier_cols[col] = uchar(marked ? 1 : 0);
+  if (slice == 0 && args.writes_cols != 0) outlier_cols[col] = uchar(marked ? 1 : 0);
   if (!marked) return;
   for (long row = slice; row < args.rows; row += args.slices) out[row * args.cols + col] = 0;
+}
+
+// All rows as if they were one: maxima[0], over the zero that was there ...
+template <typename Tag>
+kernel void measure_int8_tensor(constant Int8Args &args [[buffer(0)]], device const uchar *a [[buffer(1)]],
+                                device atomic_uint *maxima [[buffer(2)]], uint index [[thread_position_in_threadgroup]],
+                                uint group [[threadgroup_position_in_grid]], uint lane [[thread_index_in_simdgroup]]) {
+  const long strip = long(group) % args.strips, slice = long(group) / args.strips, col = strip * kThreads + long(index);
+  uint largest = 0;
+  for (long row = slice; col < args.cols && row < args.rows; row += args.slices) {
+    largest = max(largest, magnitude_bits(load_float<Tag>(a, args.aligned_in != 0, row * args.row_stride + col)));
+  }
+  largest = simd_max(largest);
+  if (lane == 0 && largest != 0) atomic_fetch_max_explicit(maxima, largest, memory_order_relaxed);
+}
+// ... then row_stats[0] and codes.
+template <typename Tag>
+kernel void quantize_int8_tensor(constant Int8Args &args [[buffer(0)]], device const uchar *a [[buffer(1)]],
+                                 device const uint *maxima [[buffer(2)]], device uchar *row_stats [[buffer(3)]],
+                                 device uchar *out [[buffer(4)]], uint index [[thread_position_in_threadgroup]],
+                                 uint group [[threadgroup_position_in_grid]]) {
+  const long strip = long(group) % args.strips, slice = long(group) / args.strips, col = strip * kThreads + long(index);
+  const float absmax = float_from_bits(maxima[0]);
+  if (group == 0 && index == 0) store_f32(row_stats, args.aligned_stats != 0, 0, absmax);
+  if (col >= args.cols) return;
+  const Int8Scale scale = int8_scale(absmax);
+  for (long row = slice; row < args.rows; row += args.slices) {
+    const float x = load_float<Tag>(a, args.aligned_in != 0, row * args.row_stride + col);
+    out[row * args.cols + col] = uchar(int8_code(scale, x));
+  }
 }
 
 template <typename Tag>
@@ -125,5 +155,7 @@ kernel void dequantize_int8_mm(constant Int8MmArgs &args [[buffer(0)]], device c
 BNB_FLOAT_KERNELS("quantize_int8_rows", quantize_int8_rows)
 BNB_FLOAT_KERNELS("measure_int8_cols", measure_int8_cols)
 BNB_FLOAT_KERNELS("quantize_int8_cols", quantize_int8_cols)
+BNB_FLOAT_KERNELS("measure_int8_tensor", measure_int8_tensor)
+BNB_FLOAT_KERNELS("quantize_int8_tensor", quantize_int8_tensor)
 BNB_FLOAT_KERNELS("dequantize_int8", dequantize_int8)
 BNB_FLOAT_KERNELS("dequantize_int8_mm", dequantize_int8_mm)

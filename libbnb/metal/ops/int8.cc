@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // LLM.int8() quantization on Metal.
+#include "metal/int8.h"
 #include "metal/ops.h"
 #include "metal/quantize.h"
 
@@ -8,8 +9,6 @@ namespace {
 
 constexpr int64_t kThreads = 256;  // as in the kernels
 constexpr int64_t kWide = 1024;    // columns: fewer than this do not need all threads of a threadgroup
-
-uint64_t float_bytes(DType dtype) { return dtype == DType::kF32 ? 4 : 2; }
 
 // Threadgroups by strips of kThreads columns, and as many slices of rows as fill the device.
 Grid by_columns(const Commands &commands, kernels::Int8Args *args) {
@@ -23,6 +22,47 @@ Grid by_columns(const Commands &commands, kernels::Int8Args *args) {
 
 }  // namespace
 
+kernels::Int8Args int8_args(const Commands &commands, const Int8Rows &rows) {
+  kernels::Int8Args args{};
+  args.rows = rows.rows;
+  args.cols = rows.cols;
+  args.row_stride = rows.row_stride;
+  args.threshold_bits = rows.threshold > 0.0f ? formats::bits_from_float(rows.threshold) : 0;
+  args.marks = rows.drops;
+  args.wide = rows.cols > kWide;
+  args.aligned_in = commands.aligned(float_bytes(rows.dtype), rows.a);
+  args.aligned_stats = commands.aligned(4, rows.row_stats);
+  args.writes_cols = rows.outlier_cols.buffer != nullptr;
+  return args;
+}
+
+void clear_words(Commands &commands, const Place &words, int64_t count) {
+  commands.run({"blocks", "clear_words"}, {commands.groups_for(ceil_div(count, kQuantizeThreads)), kQuantizeThreads}, count, words);
+}
+
+void quantize_rows(Commands &commands, const Int8Rows &rows) {
+  const kernels::Int8Args args = int8_args(commands, rows);
+  const int64_t groups = args.wide ? args.rows : ceil_div(args.rows, kThreads / kSimdWidth);
+  commands.run({"int8", "quantize_int8_rows", rows.dtype}, {commands.groups_for(groups), int(kThreads)}, args, rows.a, rows.row_stats,
+               rows.out, rows.marks);
+}
+
+void drop_outliers(Commands &commands, const Int8Rows &rows) {
+  kernels::Int8Args args = int8_args(commands, rows);
+  const Grid columns = by_columns(commands, &args);
+  commands.run({"int8", "drop_int8_cols"}, columns, args, rows.marks, rows.outlier_cols, rows.out);
+}
+
+void quantize_tensor(Commands &commands, const Int8Rows &rows) {
+  kernels::Int8Args args = int8_args(commands, rows);
+  const Grid columns = by_columns(commands, &args);
+  commands.run({"int8", "measure_int8_tensor", rows.dtype}, columns, args, rows.a, rows.marks);
+  // Without columns there is a statistic all the same.
+  if (columns.groups == 0) args.strips = 1;
+  commands.run({"int8", "quantize_int8_tensor", rows.dtype}, {columns.groups == 0 ? 1 : columns.groups, int(kThreads)}, args, rows.a,
+               rows.marks, rows.row_stats, rows.out);
+}
+
 bnb_status quantize_int8(const QuantizeInt8Args &args, Queue queue) {
   Commands commands(queue);
   const bool marks = args.outlier_cols && args.threshold > 0.0f;
@@ -30,28 +70,20 @@ bnb_status quantize_int8(const QuantizeInt8Args &args, Queue queue) {
   const Workspace words(queue, size_t(mark_words + maxima_words) * sizeof(uint32_t));
   commands.need(words.status());
   const Place marks_place{words.buffer(), 0}, maxima_place{words.buffer(), uint64_t(mark_words) * sizeof(uint32_t)};
-  const int64_t all_words = mark_words + maxima_words;
-  commands.run({"blocks", "clear_words"}, {commands.groups_for(ceil_div(all_words, kQuantizeThreads)), kQuantizeThreads}, all_words, words);
+  clear_words(commands, marks_place, mark_words + maxima_words);
   if (args.outlier_cols && !marks) clear_bytes(commands, args.outlier_cols, args.cols);
 
-  kernels::Int8Args kernel_args{};
-  kernel_args.rows = args.rows;
-  kernel_args.cols = args.cols;
-  kernel_args.row_stride = args.row_stride;
-  kernel_args.threshold_bits = args.threshold > 0.0f ? formats::bits_from_float(args.threshold) : 0;
-  kernel_args.marks = marks;
-  kernel_args.wide = args.cols > kWide;
-  kernel_args.aligned_in = commands.aligned(float_bytes(args.dtype), args.a);
-  kernel_args.aligned_stats = commands.aligned(4, args.row_stats, args.col_stats);
-  const Grid columns = by_columns(commands, &kernel_args);
-  const int64_t row_groups = kernel_args.wide ? args.rows : ceil_div(args.rows, kThreads / kSimdWidth);
-  commands.run({"int8", "quantize_int8_rows", args.dtype}, {commands.groups_for(row_groups), int(kThreads)}, kernel_args, args.a,
-               args.row_stats, args.out, marks_place);
+  const Int8Rows rows{args.dtype, commands.place(args.a), args.rows, args.cols, args.row_stride, args.threshold, commands.place(args.out),
+                      commands.place(args.row_stats), marks_place, marks, commands.place(args.outlier_cols)};
+  quantize_rows(commands, rows);
   if (args.col_stats) {
+    kernels::Int8Args kernel_args = int8_args(commands, rows);
+    kernel_args.aligned_stats = commands.aligned(4, args.col_stats);
+    const Grid columns = by_columns(commands, &kernel_args);
     commands.run({"int8", "measure_int8_cols", args.dtype}, columns, kernel_args, args.a, maxima_place);
     commands.run({"int8", "quantize_int8_cols", args.dtype}, columns, kernel_args, args.a, maxima_place, args.col_stats, args.out_col);
   }
-  if (marks) commands.run({"int8", "drop_int8_cols"}, columns, kernel_args, marks_place, args.outlier_cols, args.out);
+  if (marks) drop_outliers(commands, rows);
   return commands.commit();
 }
 
