@@ -12,6 +12,7 @@ std::vector<ProductCase> shapes(int64_t blocksize, bool quick) {
   std::vector<ProductCase> cases;
   for (int64_t m : {1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 33}) cases.push_back({m, 37, 320, blocksize});
   for (int64_t n : {1, 5, 12, 13, 16, 31, 32, 33, 64, 65}) cases.push_back({6, n, 128, blocksize});
+  for (int64_t n : {5, 16}) cases.push_back({2, n, 192, blocksize});
   for (int64_t blocks : {0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 17}) {
     for (int64_t m : {1, 3, 5, 6, 18}) cases.push_back({m, 9, blocks * blocksize, blocksize});
   }
@@ -30,20 +31,14 @@ std::vector<ProductCase> shapes(int64_t blocksize, bool quick) {
 
 CONFORMANCE(gemm_mx) {
   for (const MxFormat &format : kMxFormats) {
-    for (ProductCase c : shapes(format.blocksize, suite.quick())) {
-      for (DLDataType dtype : kFloats) {
-        c.dtype = dtype;
-        c.quant_type = format.quant_type;
-        check_product(suite, c);
-      }
-    }
+    check_shapes(suite, shapes(format.blocksize, suite.quick()), [&](ProductCase &c) { c.quant_type = format.quant_type; });
     for (DLDataType dtype : kFloats) {
       const int64_t blocksize = format.blocksize;
       const bnb_quant_type type = format.quant_type;
       for (int64_t m : {1, 3, 6, 40}) {
         for (Bias bias : {Bias::kSame, Bias::kF32}) check_product(suite, {m, 70, 256, blocksize, type, dtype, bias});
         check_product(suite, {m, 70, 256, blocksize, type, dtype, Bias::kSame, 0, 3, 5});
-        check_product(suite, {m, 45, 96, blocksize, type, dtype, Bias::kSame, 0, 1, 1});
+        check_product(suite, {m, 45, 3 * blocksize, blocksize, type, dtype, Bias::kSame, 0, 1, 1});
         check_product(suite, {m, 24, 256, blocksize, type, dtype, Bias::kSame, 0, 0, 0, Special::kTiny});
         check_product(suite, {m, 24, 256, blocksize, type, dtype, Bias::kSame, 0, 0, 0, Special::kNotFinite});
       }

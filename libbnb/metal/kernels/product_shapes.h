@@ -13,12 +13,15 @@ struct FewShape {
   enum : int { kRows = kM <= 4 ? 4 : 2 };  // more of them would not stay in registers
 };
 
-// Many rows (matrix_tiles.h): a tile of outputs has kMatrixTileN columns and kManyTile or, for up to kMostFewTiles rows, kFewTile rows.
-enum : int { kMatrixThreads = 128, kMatrixTileN = 64, kMatrixStep = 32, kFewTile = 16, kManyTile = 64, kMostFewTiles = 32 };
+// Tiles of outputs have kManyTile rows or, for up to kMostFewTiles rows of activations, kFewTile rows.
+enum : int { kFewTile = 16, kManyTile = 64, kMostFewTiles = 32 };
+
+// By matrices (matrix_tiles.h).
+enum : int { kMatrixThreads = 128, kMatrixTileN = 64, kMatrixStep = 32 };
 enum : int { kMostMatrixBytes = 24 << 10 };  // of threadgroup memory that such a kernel has
 
-// Any shape: tiles of kAnyTile columns and kAnyTile or kAnyFewTile rows.
-enum : int { kAnyThreads = 256, kAnyTile = 64, kAnyFewTile = 16 };
+// Any shape: columns of a tile.
+enum : int { kAnyThreads = 256, kAnyTile = 64 };
 
 enum : int { kUnit = 16 };  // codes that the kernels for whole vectors decode with one scale
 

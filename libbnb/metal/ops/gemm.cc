@@ -45,6 +45,10 @@ Plan few_rows_plan(const GemmArgs &args, const Traits &) {
   return {{"gemm_few", name, args.dtype}, few_units(args.m, args.n), kernels::kFewThreads};
 }
 
+// Rows of a tile. Two or three small ones multiply less than a large one that is half empty, and decode twice or thrice.
+bool many_rows(const GemmArgs &args) { return args.m > kernels::kMostFewTiles; }
+int tile_rows(const GemmArgs &args) { return many_rows(args) ? kernels::kManyTile : kernels::kFewTile; }
+
 // Matrices of floats; of bfloats where the GPU has instructions for such numbers, which older ones have not, whatever their language.
 bool matrix(const GemmArgs &args, const Traits &traits) {
   return whole_vectors(args) && traits.max_threadgroup >= kernels::kMostMatrixBytes;
@@ -54,18 +58,18 @@ bool bfloat_matrix(const GemmArgs &args, const Traits &traits) {
 }
 Plan matrix_plan_of(const GemmArgs &args, const char *suffix) {
   static constexpr const char *kNames[2][2] = {{"matrix_nibbles_16", "matrix_nibbles_64"}, {"matrix_bytes_16", "matrix_bytes_64"}};
-  const bool many = args.m > kernels::kMostFewTiles;
+  const bool many = many_rows(args);
   const Kernel kernel{"gemm_matrix", kNames[format_of(args).bits == 8][many], args.dtype, suffix};
-  return tiled<kernels::kMatrixTileN>(kernel, args.m, args.n, many ? kernels::kManyTile : kernels::kFewTile, kernels::kMatrixThreads);
+  return tiled<kernels::kMatrixTileN>(kernel, args.m, args.n, tile_rows(args), kernels::kMatrixThreads);
 }
 Plan matrix_plan(const GemmArgs &args, const Traits &) { return matrix_plan_of(args, nullptr); }
 Plan bfloat_matrix_plan(const GemmArgs &args, const Traits &) { return matrix_plan_of(args, "bfloat"); }
 
 bool any_shape(const GemmArgs &, const Traits &) { return true; }
 Plan any_plan(const GemmArgs &args, const Traits &) {
-  const bool many = args.m > kernels::kAnyFewTile;
+  const bool many = many_rows(args);
   const Kernel kernel{"gemm", many ? "any_64" : "any_16", args.dtype};
-  return tiled<kernels::kAnyTile>(kernel, args.m, args.n, many ? kernels::kAnyTile : kernels::kAnyFewTile, kernels::kAnyThreads);
+  return tiled<kernels::kAnyTile>(kernel, args.m, args.n, tile_rows(args), kernels::kAnyThreads);
 }
 
 constexpr Method<GemmArgs> kMethods[] = {
