@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "core/backend.h"
+#include "core/launches.h"
 #include "core/status.h"
 #include "core/workspace.h"
 
@@ -28,6 +29,13 @@ const Backend *find_backend(const char *function, DLDevice device, bnb_status *s
 
 bnb_status null_argument(const char *function, const char *name) {
   return fail(BNB_ERROR_INVALID_ARGUMENT, "%s: %s is NULL", function, name);
+}
+
+// A stream is one on which work can be queued.
+bool is_queue(const char *function, const void *stream, bnb_status *status) {
+  if (!launches::records(stream)) return true;
+  *status = fail(BNB_ERROR_INVALID_ARGUMENT, "%s: stream is bnb_metal_recorder(), which is for operations", function);
+  return false;
 }
 
 }  // namespace
@@ -71,6 +79,7 @@ bnb_status bnb_copy(DLDevice to, void *destination, DLDevice from, const void *s
   if (bytes && !destination) return null_argument("bnb_copy", "destination");
   if (bytes && !source) return null_argument("bnb_copy", "source");
   bnb_status status;
+  if (!is_queue("bnb_copy", stream, &status)) return status;
   const Backend *target = find_backend("bnb_copy", to, &status);
   const Backend *origin = target ? find_backend("bnb_copy", from, &status) : nullptr;
   if (!origin) return status;
@@ -80,6 +89,7 @@ bnb_status bnb_copy(DLDevice to, void *destination, DLDevice from, const void *s
 
 bnb_status bnb_synchronize(DLDevice device, void *stream) {
   bnb_status status;
+  if (!is_queue("bnb_synchronize", stream, &status)) return status;
   const Backend *backend = find_backend("bnb_synchronize", device, &status);
   return backend ? backend->synchronize(device, stream) : status;
 }
@@ -87,6 +97,7 @@ bnb_status bnb_synchronize(DLDevice device, void *stream) {
 bnb_status bnb_prefetch(const void *data, size_t bytes, DLDevice to, void *stream) {
   if (bytes && !data) return null_argument("bnb_prefetch", "data");
   bnb_status status;
+  if (!is_queue("bnb_prefetch", stream, &status)) return status;
   const Backend *backend = find_backend("bnb_prefetch", to, &status);
   if (!backend) return status;
   for (int32_t i = 1; to.device_type == kDLCPU && backend_at(i); ++i) {  // the way to the host is known to where the memory is now

@@ -3,6 +3,8 @@
 #ifndef BNB_CORE_BACKEND_H_
 #define BNB_CORE_BACKEND_H_
 
+#include <bnb/metal.h>
+
 #include "core/handles.h"
 #include "core/ops.h"
 #include "core/optimizer.h"
@@ -49,6 +51,9 @@ struct Backend {
   // C library's will do.
   bnb_status (*borrow)(Queue, size_t bytes, void **data) = nullptr;
   void (*give_back)(Queue, void *data, size_t bytes) = nullptr;
+
+  // bnb_metal_play(), on Metal alone.
+  bnb_status (*play)(DLDevice, const bnb_metal_launch *list, int64_t count, void *temporary, void *stream) = nullptr;
 };
 
 // The i-th backend of this library in the order of libbnb/meson.build, NULL past the last; and the one for a device.

@@ -27,6 +27,7 @@ constexpr Backend make_backend() {
   backend.synchronize = synchronize;
   backend.prefetch = prefetch;
   backend.buffer_bytes = bytes_of_buffer;
+  backend.play = play;
   return backend;
 }
 

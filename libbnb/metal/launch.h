@@ -6,9 +6,13 @@
 //   return commands.commit();
 //
 // Buffer 0 of a kernel is its struct of arguments, in constant memory; buffers 1, 2, ... are the pointers in the order of the call.
+// With the stream of bnb/metal.h launches go on a list and nothing runs; operations do not notice.
 #ifndef BNB_METAL_LAUNCH_H_
 #define BNB_METAL_LAUNCH_H_
 
+#include <bnb/metal.h>
+
+#include <optional>
 #include <type_traits>
 
 #include "metal/device.h"
@@ -25,8 +29,7 @@ struct Kernel {
 
 struct Grid {
   int64_t groups;
-  int threads;                   // of each, a multiple of kSimdWidth
-  size_t threadgroup_bytes = 0;  // for the kernel's [[threadgroup(0)]]
+  int threads;  // of each, a multiple of kSimdWidth
 };
 
 // Memory of the device for the duration of an operation. Commands keep it until they are done.
@@ -40,7 +43,8 @@ class Workspace {
   void *buffer() const { return buffer_; }
 
  private:
-  void *buffer_ = nullptr;
+  void *buffer_ = nullptr;  // on a list of launches: where in its temporary memory
+  bool owned_ = false;
   bnb_status status_ = BNB_OK;
 };
 
@@ -53,6 +57,9 @@ struct Place {
 class Commands {
  public:
   explicit Commands(const Queue &queue);
+  ~Commands();
+  Commands(const Commands &) = delete;
+  Commands &operator=(const Commands &) = delete;
 
   const Traits &traits() const { return traits_of(queue_.device.device_id); }
 
@@ -64,12 +71,8 @@ class Commands {
   void run(const Kernel &kernel, const Grid &grid, const Args &args, const Pointers &...pointers) {
     static_assert(std::is_trivially_copyable<Args>::value && sizeof(Args) <= kMaxInline, "goes to the kernel byte by byte");
     static_assert(sizeof...(Pointers) < kMaxBuffers, "no more indices");
-    if (status_ != BNB_OK || grid.groups == 0) return;
-    if (!begin(kernel, grid)) return;
-    buffer_.set_bytes(&args, sizeof args, 0);
-    int index = 1;
-    (set(index++, place(pointers)), ...);
-    buffer_.dispatch(uint32_t(grid.groups), grid.threads);
+    const Place places[sizeof...(Pointers) + 1] = {place(pointers)...};
+    launch(kernel, grid, &args, sizeof args, places, int(sizeof...(Pointers)));
   }
 
   // Whether all of them lie at multiples of `bytes`.
@@ -90,13 +93,18 @@ class Commands {
   bnb_status commit();
 
  private:
-  bool begin(const Kernel &kernel, const Grid &grid);
-  void set(int index, const Place &place);
+  void launch(const Kernel &kernel, const Grid &grid, const void *args, size_t bytes, const Place *places, int count);
+  bnb_status encode(const Kernel &kernel, const bnb_metal_launch &launch);
 
   Queue queue_;
-  CommandBuffer buffer_;
-  bnb_status status_;
+  std::optional<CommandBuffer> buffer_;  // none for a list of launches
+  int64_t listed_before_ = 0;
+  bool committed_ = false;
+  bnb_status status_ = BNB_OK;
 };
+
+// bnb_metal_play().
+bnb_status play(DLDevice device, const bnb_metal_launch *list, int64_t count, void *temporary, void *stream);
 
 }  // namespace bnb::metal
 

@@ -58,16 +58,30 @@ std::mutex mutex;
 bnb_status find_library(int32_t device, const char *file, void **library) {
   *library = libraries.find(device, file);
   if (*library) return BNB_OK;
-  for (int i = 0; i < kSourceCount; ++i) {
-    if (std::strcmp(kSources[i].name, file) != 0) continue;
-    const bnb_status status = new_library(device, kSources[i], library);
-    if (status == BNB_OK) libraries.add(device, file, *library);
-    return status;
-  }
-  return fail(BNB_ERROR_INTERNAL, "there is no kernel file %s.metal", file);
+  const Source *source = find_source(file);
+  if (!source) return BNB_ERROR_INTERNAL;
+  const bnb_status status = new_library(device, *source, library);
+  if (status == BNB_OK) libraries.add(device, file, *library);
+  return status;
 }
 
 }  // namespace
+
+const Source *find_source(const char *file) {
+  for (int i = 0; i < kSourceCount; ++i) {
+    if (std::strcmp(kSources[i].name, file) == 0) return &kSources[i];
+  }
+  fail(BNB_ERROR_INTERNAL, "there is no kernel file %s.metal", file);
+  return nullptr;
+}
+
+const Source *find_source_of_text(const char *text) {
+  for (int i = 0; i < kSourceCount; ++i) {
+    if (kSources[i].text == text || std::strcmp(kSources[i].text, text) == 0) return &kSources[i];
+  }
+  fail(BNB_ERROR_INVALID_ARGUMENT, "no kernel file of this library has the text");
+  return nullptr;
+}
 
 bnb_status find_pipeline(int32_t device, const char *file, const char *function, void **pipeline) {
   const std::lock_guard<std::mutex> lock(mutex);

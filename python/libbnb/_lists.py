@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libbnb._errors import InvalidArgument, LoadError
-from libbnb._native import NULL, OFFSET_AT, SLOT, TENSOR_OFFSET, BufferView, View, check, ffi, lib, settle
+from libbnb._native import NULL, OFFSET_AT, SLOT, TENSOR_OFFSET, ffi, invoke, lib
+from libbnb._views import BufferView, View, arrays_of
 
 Words = NDArray[np.int64]
 
@@ -110,7 +111,7 @@ class OptimizerEntries:
 class OptimizerConfig:
     """A bnb_optimizer_config. The tensors behind `scale` and `found_inf` must be kept alive by the caller."""
 
-    __slots__ = ("_table", "struct")
+    __slots__ = ("_table", "arrays", "struct")
 
     def __init__(
         self,
@@ -122,6 +123,7 @@ class OptimizerConfig:
         found_inf: View | None,
     ) -> None:
         self._table = TensorTable(1, 2)
+        self.arrays = arrays_of((scale, found_inf))
         self.struct = ffi.new("bnb_optimizer_config *")
         self.struct.optimizer = optimizer
         self.struct.nonfinite = nonfinite
@@ -136,14 +138,23 @@ class OptimizerConfig:
             self.struct.found_inf = self._table.tensor(0, 1)
 
 
-def update(config: OptimizerConfig, entries: OptimizerEntries | None, blocksize: int, stream: Any) -> None:
-    """One step. Block size 0: states in fp32. Without entries, nothing but the configuration is checked."""
+def update(
+    config: OptimizerConfig,
+    entries: OptimizerEntries | None,
+    blocksize: int,
+    stream: Any,
+    arrays: Sequence[Any] = (),
+) -> None:
+    """One step. Block size 0: states in fp32. Without entries, nothing but the configuration is checked.
+
+    `arrays` are those of the entries whose memory has handles.
+    """
     pointer, rows = (NULL, 0) if entries is None else (entries.pointer, entries.rows)
+    everything = [*arrays, *config.arrays]
     if blocksize:
-        check(lib.coptimizer_update_8bit(config.struct, pointer, rows, blocksize, stream))
+        invoke(lib.coptimizer_update_8bit, stream, (config.struct, pointer, rows, blocksize), everything)
     else:
-        check(lib.coptimizer_update_32bit(config.struct, pointer, rows, stream))
-    settle(stream)
+        invoke(lib.coptimizer_update_32bit, stream, (config.struct, pointer, rows), everything)
 
 
 def measure_norms(
@@ -160,5 +171,5 @@ def measure_norms(
         if view is not None:
             outputs.write(i, [view])
         arguments.append(NULL if view is None else outputs.tensor(0, i))
-    check(lib.cmeasure_norms(ffi.cast("DLTensor **", pointers.ctypes.data), len(tensors), *arguments, stream))
-    settle(stream)
+    values = (ffi.cast("DLTensor **", pointers.ctypes.data), len(tensors), *arguments)
+    invoke(lib.cmeasure_norms, stream, values, arrays_of([*tensors, norms, total, found_inf]))

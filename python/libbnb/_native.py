@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import struct
-import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias, TypedDict
+from typing import Any, NoReturn, TypedDict
 
 from libbnb import _build
 from libbnb._cdef import ffi
@@ -24,6 +24,7 @@ from libbnb._errors import (
     OutOfMemory,
     Unsupported,
 )
+from libbnb._views import BufferView, View
 
 BACKENDS = ("cuda", "hip", "metal", "cpu")  # in the order in which the best one is looked for
 NULL = ffi.NULL
@@ -152,8 +153,9 @@ def fail(status: int) -> NoReturn:
 
 
 # Streams for array libraries that do not show their own: a device's default one under an address of Python's own, so
-# that those who get it know that `settle` waits for it. Metal's is one of them: PyTorch does not show its queue there,
-# and arrays.stream_of() waits for that when it gives this out.
+# that those who get it know that `settle` waits for it. Metal's is one of them; whoever gives it out has waited for the
+# library before. In the place of a stream there may also be an object that runs operations itself:
+# arrays/torch_metal.py.
 METAL = 8  # the kind of device in DLPack
 METAL_STREAM = ffi.cast("void *", 0)
 _waited: dict[int, tuple[int, ...]] = {id(METAL_STREAM): (METAL, 0)}  # stream -> its device, for `synchronize`
@@ -186,51 +188,10 @@ def check(status: int) -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 # Calls on tensors
 #
-# A View describes an array with at most two dimensions: (shape[0], shape[1], strides[0], strides[1], address, device,
-# rank and dtype). Its seven integers are written as they are in front of and into a DLTensor that lives in a Frame; the
+# The seven integers of a View are written as they are in front of and into a DLTensor that lives in a Frame; the
 # other members of that DLTensor (pointers to shape and strides, offset 0) never change, but for the offset of a
 # BufferView. A call takes a Frame from the pool and puts it back, so no memory is allocated for descriptors, and calls
 # from other threads or from a signal handler have Frames of their own.
-
-View: TypeAlias = tuple[int, int, int, int, int, int, int]
-
-
-class BufferView(tuple[int, int, int, int, int, int, int]):
-    """A View of memory that has a handle instead of an address, as Metal's: views of one buffer differ in their offset.
-
-    Attributes
-    ----------
-    byte_offset
-        Where in its buffer the first element is.
-    array
-        The array that was described.
-    """
-
-    byte_offset: int
-    array: Any
-
-
-def buffer_view(view: View, byte_offset: int, array: Any) -> BufferView:
-    """A View whose address is a handle, and how many bytes behind the begin of its buffer the array begins."""
-    made = BufferView(view)
-    made.byte_offset = byte_offset
-    made.array = array
-    return made
-
-
-def seen_as(view: View, rows: int, cols: int, row_stride: int, word: int, skip: int = 0) -> View:
-    """The memory of a view, `skip` bytes further on, as a matrix with compact rows."""
-    if isinstance(view, BufferView):
-        same = (rows, cols, row_stride, 1, view[4], view[5], word)
-        return buffer_view(same, view.byte_offset + skip, view.array)
-    return (rows, cols, row_stride, 1, view[4] + skip, view[5], word)
-
-
-def vector_of(view: View, n: int, device: int) -> View:
-    """The first `n` elements of a flat view, said to be on a device."""
-    same = (n, 0, 1, 1, view[4], device, view[6])
-    return buffer_view(same, view.byte_offset, view.array) if isinstance(view, BufferView) else same
-
 
 _VIEW = struct.Struct("=qqqqQQQ")
 _CONSTANTS = struct.Struct("=QQQ")
@@ -244,16 +205,6 @@ _NESTED_START = _TENSORS_PER_FRAME * SLOT
 
 if SLOT - TENSOR_OFFSET != ffi.sizeof("DLTensor"):
     raise LoadError("libbnb needs a 64-bit platform")
-
-
-def device_word(device_type: int, device_id: int) -> int:
-    """A DLDevice as the integer that a View carries."""
-    return int.from_bytes(struct.pack("=ii", device_type, device_id), sys.byteorder)
-
-
-def dtype_word(ndim: int, code: int, bits: int, lanes: int = 1) -> int:
-    """Rank and DLDataType as the integer that a View carries."""
-    return int.from_bytes(struct.pack("=iBBH", ndim, code, bits, lanes), sys.byteorder)
 
 
 class Frame:
@@ -293,6 +244,7 @@ class Frame:
 
 frames: list[Frame] = []
 _write_view = _VIEW.pack_into
+_CDATA = NULL.__class__  # of all streams of C
 
 
 def call(function: Any, stream: Any, *arguments: Any) -> None:
@@ -324,7 +276,10 @@ def call(function: Any, stream: Any, *arguments: Any) -> None:
             argument = tensors[used]
             used += 1
         values.append(argument)
-    status = function(*values, stream)
+    if stream is NULL or stream.__class__ is _CDATA:
+        status = function(*values, stream)
+    else:
+        status = stream.run(function, values, frame.arrays)
     if frame.offsets:
         frame.clear()
     frames.append(frame)
@@ -332,6 +287,15 @@ def call(function: Any, stream: Any, *arguments: Any) -> None:
         fail(status)
     if stream is not NULL:
         settle(stream)
+
+
+def invoke(function: Any, stream: Any, values: Sequence[Any], arrays: Sequence[Any]) -> None:
+    """`call` with tensors that are described already: `values` are of C, `arrays` what `arrays_of` gives."""
+    if stream.__class__ is _CDATA:
+        check(function(*values, stream))
+        settle(stream)
+    else:
+        check(stream.run(function, values, arrays))
 
 
 class Nested:

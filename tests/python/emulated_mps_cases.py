@@ -22,10 +22,10 @@ def x(rng: np.random.Generator) -> Any:
     return rng.standard_normal((37, 64)).astype(np.float32)
 
 
-@pytest.fixture
-def mps(monkeypatch: pytest.MonkeyPatch) -> Any:
+@pytest.fixture(params=["stream", "queue"])
+def mps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """From where it is called on, tensors are on the GPU."""
-    return lambda: emulated_mps.pretend(monkeypatch)
+    return lambda: emulated_mps.pretend(monkeypatch, request.param)
 
 
 def view_of(array: Any) -> torch.Tensor:
@@ -59,12 +59,38 @@ def test_functions(x: Any, mps: Any, name: str) -> None:
             same(a, b)
 
 
-def test_who_waits_for_whom(x: Any, mps: Any) -> None:
-    waits = mps()
+@pytest.mark.parametrize(
+    ("way", "first", "second"),
+    [("stream", ["compiler"], []), ("queue", ["torch", "libbnb"], ["torch", "libbnb"])],
+)
+def test_who_waits_for_whom(
+    x: Any, monkeypatch: pytest.MonkeyPatch, way: str, first: list[str], second: list[str]
+) -> None:
+    waits = emulated_mps.pretend(monkeypatch, way)
     codes, state = libbnb.quantize_4bit(view_of(x))
-    assert waits == ["torch", "libbnb"]
+    assert waits == first
     libbnb.dequantize_4bit(codes, state)
-    assert waits == ["torch", "libbnb"] * 2
+    assert waits == first + second
+    waits.clear()
+    with pytest.raises(libbnb.InvalidArgument, match="A is int64, must be float32"):
+        libbnb.quantize_4bit(torch.zeros(8, dtype=torch.int64))
+    waits.clear()
+    libbnb.quantize_4bit(view_of(x))  # and nothing that the call before it left
+    assert waits == second
+
+
+@pytest.mark.parametrize(
+    ("version", "fast_math", "way"),
+    [("2.13.0", "0", "stream"), ("2.7.1+mps", "", "stream"), ("2.6.0", "0", "queue"), ("2.13.0", "1", "queue")],
+)
+def test_the_way_that_this_torch_allows(
+    monkeypatch: pytest.MonkeyPatch, version: str, fast_math: str, way: str
+) -> None:
+    waits = emulated_mps.pretend(monkeypatch, "stream")
+    monkeypatch.setattr(torch, "__version__", version)
+    monkeypatch.setenv("PYTORCH_MPS_FAST_MATH", fast_math)
+    libbnb.quantize_4bit(torch.ones(64))
+    assert waits == (["compiler"] if way == "stream" else ["torch", "libbnb"])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import libbnb
 from kinds import BF16, Exporter, Kind
-from libbnb import _native
+from libbnb import _native, _views
 from libbnb.arrays import as_matrix, kind_of
 from libbnb.functional import fourbit
 
@@ -383,12 +383,10 @@ def test_metal_tensors_that_begin_inside_a_buffer() -> None:
     for dtype, offset, want in ((torch.float32, 0, 0), (torch.float32, 3, 12), (torch.bfloat16, 5, 10)):
         tensor = OnMetal(dtype, offset)
         view = kind._view(tensor, "A")
-        assert isinstance(view, _native.BufferView) and view.byte_offset == want and view.array is tensor
-        assert view[4] == 4096 and view[5] == _native.device_word(8, 0)
+        assert isinstance(view, _views.BufferView) and view.byte_offset == want and view.array is tensor
+        assert view[4] == 4096 and view[5] == _views.device_word(8, 0)
         matrix = as_matrix(view, 2, 5)
-        assert (
-            isinstance(matrix, _native.BufferView) and matrix.byte_offset == want and matrix[:5] == (2, 5, 5, 1, 4096)
-        )
+        assert isinstance(matrix, _views.BufferView) and matrix.byte_offset == want and matrix[:5] == (2, 5, 5, 1, 4096)
 
 
 @pytest.mark.torch

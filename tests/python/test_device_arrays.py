@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from libbnb import _native
+from libbnb import _native, _views
 from libbnb._native import ffi
 
 HERE = Path(__file__).parent
@@ -88,7 +88,7 @@ def test_tensors_of_pytorch_go_to_the_current_stream(monkeypatch: pytest.MonkeyP
         numel=lambda: 6, data_ptr=lambda: 4096, is_contiguous=lambda: True, is_neg=lambda: False, layout=torch.strided,
     )  # fmt: skip
     view = kind._view(tensor, "A")
-    assert view[5] == _native.device_word(type_, 1) and view[4] == 4096
+    assert view[5] == _views.device_word(type_, 1) and view[4] == 4096
     assert int(ffi.cast("uintptr_t", stream_of(kind, tensor, view))) == 0xABC0 and asked == [device]
 
 

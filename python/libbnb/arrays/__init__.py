@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from libbnb._native import NULL, View
+from libbnb._native import NULL
+from libbnb._views import View
 from libbnb.arrays.base import CPU, Array, ArrayKind, as_matrix, rows_and_cols
 from libbnb.arrays.numpy_kind import NumpyKind, has_buffer, offers
 

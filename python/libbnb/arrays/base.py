@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libbnb._errors import InvalidArgument, Unsupported
-from libbnb._native import NULL, View, device_word, seen_as
+from libbnb._native import NULL
+from libbnb._views import View, device_word, seen_as
 from libbnb.arrays.dtypes import matrix_word
 
 Array: TypeAlias = Any  # an array of any library: they have no common static type

@@ -14,7 +14,8 @@ import array_api_compat
 import numpy as np
 
 from libbnb._errors import InternalError, InvalidArgument
-from libbnb._native import METAL, NULL, View, buffer_view, device_word, dtype_word, ffi, waited_stream
+from libbnb._native import METAL, NULL, ffi, waited_stream
+from libbnb._views import View, buffer_view, device_word, dtype_word
 from libbnb.arrays import dlpack
 from libbnb.arrays.base import Array, ArrayKind, HostArray, rows_and_cols
 from libbnb.arrays.dtypes import name_of

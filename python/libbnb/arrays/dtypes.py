@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from libbnb._errors import InvalidArgument
-from libbnb._native import dtype_word
+from libbnb._views import dtype_word
 
 _INT, _UINT, _FLOAT, _BFLOAT, _COMPLEX, _BOOL = 0, 1, 2, 4, 5, 6
 

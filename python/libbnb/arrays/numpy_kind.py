@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from libbnb._errors import InvalidArgument
-from libbnb._native import View, address_of
+from libbnb._native import address_of
+from libbnb._views import View
 from libbnb.arrays import dlpack
 from libbnb.arrays.base import CPU, Array, ArrayKind, HostArray, as_matrix, rows_and_cols
 from libbnb.arrays.dtypes import DTYPES, NAMES, WORDS, name_of

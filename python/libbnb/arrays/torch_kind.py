@@ -7,10 +7,12 @@ import sys
 from typing import Any, ClassVar
 
 from libbnb._errors import InvalidArgument
-from libbnb._native import METAL, METAL_STREAM, NULL, View, buffer_view, device_word, ffi, seen_as
+from libbnb._native import METAL, METAL_STREAM, NULL, ffi
+from libbnb._views import View, buffer_view, device_word, seen_as
 from libbnb.arrays.base import CPU, Array, ArrayKind, HostArray, as_matrix, rows_and_cols
 from libbnb.arrays.dtypes import WORDS, matrix_word, name_of
 from libbnb.arrays.memory import LARGE, prefer_huge_pages
+from libbnb.arrays.torch_metal import TorchStream, encodes
 
 _DEVICE_TYPES = {"cpu": 1, "cuda": 2, "mps": METAL, "xpu": 14}
 _ROCM = 10  # what DLPack calls the devices that a HIP build of PyTorch calls "cuda"
@@ -41,6 +43,7 @@ class TorchKind(ArrayKind):
         self._grad_enabled: Any = torch.is_grad_enabled
         self._dispatch_modes: Any = torch._C._len_torch_dispatch_stack
         self._transforms: Any = torch._C._functorch.peek_interpreter_stack
+        self._own_stream: Any = None  # on Metal: None until it is known, False if there is none
         self._device_types = dict(_DEVICE_TYPES)
         if torch.version.hip:
             self._device_types["cuda"] = _ROCM
@@ -168,10 +171,18 @@ class TorchKind(ArrayKind):
                 return True
         return self._dispatch_modes() > 0 or self._transforms() is not None
 
+    def _metal_stream(self) -> Any:
+        """PyTorch's own stream where it takes kernels, else one on which everybody waits for everybody."""
+        if self._own_stream is None:
+            self._own_stream = TorchStream(self._torch, self.place) if encodes(self._torch) else False
+        if self._own_stream:
+            return self._own_stream
+        self._torch.mps.synchronize()
+        return METAL_STREAM
+
     def stream(self, array: Array) -> Any:
         if array.is_mps:
-            self._torch.mps.synchronize()
-            return METAL_STREAM
+            return self._metal_stream()
         if not array.is_cuda:
             return NULL
         return ffi.cast("void *", self._torch.cuda.current_stream(array.device).cuda_stream)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from libbnb._errors import InvalidArgument
-from libbnb._native import View
+from libbnb._views import View
 from libbnb.arrays import Array, ArrayKind, as_matrix
 
 

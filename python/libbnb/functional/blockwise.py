@@ -9,7 +9,8 @@ import numpy as np
 
 from libbnb import _native
 from libbnb._errors import InvalidArgument
-from libbnb._native import Nested, View, call, lib
+from libbnb._native import Nested, call, lib
+from libbnb._views import View
 from libbnb.arrays import CPU, NUMPY, Array, ArrayKind, kind_of, stream_of
 from libbnb.arrays.dtypes import WORDS
 from libbnb.functional._checks import block_length

@@ -7,7 +7,8 @@ import math
 from typing import Any
 
 from libbnb._errors import InvalidArgument
-from libbnb._native import View, call, lib
+from libbnb._native import call, lib
+from libbnb._views import View
 from libbnb.arrays import Array, ArrayKind, as_matrix, kind_of, rows_and_cols, stream_of
 from libbnb.functional._torch import compiling, traced
 

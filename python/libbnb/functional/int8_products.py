@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from libbnb._errors import InvalidArgument
-from libbnb._native import View, call, lib, seen_as
+from libbnb._native import call, lib
+from libbnb._views import View, seen_as
 from libbnb.arrays import CPU, NUMPY, Array, ArrayKind, kind_of, stream_of
 from libbnb.arrays.dtypes import WORDS, matrix_word, name_of
 from libbnb.functional._products import read_factors, read_optional, result, shape_text

@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from libbnb._errors import InvalidArgument
-from libbnb._native import View, call, lib
+from libbnb._native import call, lib
+from libbnb._views import View
 from libbnb.arrays import Array, ArrayKind, as_matrix, kind_of, rows_and_cols, stream_of
 from libbnb.functional._checks import MX, quant_type_number
 from libbnb.functional._torch import compiling, traced

@@ -8,7 +8,7 @@ from typing import Any
 
 from libbnb import _lists
 from libbnb._errors import InvalidArgument
-from libbnb._native import View
+from libbnb._views import View, arrays_of
 from libbnb.arrays import Array, ArrayKind, kind_of, stream_of
 from libbnb.functional._checks import block_length
 
@@ -42,20 +42,21 @@ def _update(
     g, view = kind.read(g, "g")
     kept: list[Array] = []
     entries = _lists.OptimizerEntries(1)
-    entries.write("g", [view])
+    views = {"g": view}
     for name, array in written.items():
         if array is not None:
-            entries.write(name, [_in_place(kind, array, name)])
+            views[name] = _in_place(kind, array, name)
     for name, array in read.items():
         if array is not None:
-            array, place = kind.read(array, name)
+            array, views[name] = kind.read(array, name)
             kept.append(array)  # it may be a copy, which must live as long as the call
-            entries.write(name, [place])
+    for name, place in views.items():
+        entries.write(name, [place])
     entries.steps[0] = block_length(step, "step")
     entries.param_norms[0] = param_norm
     found = None if found_inf is None else _in_place(kind, found_inf, "found_inf")
     config = _lists.OptimizerConfig(optimizer, numbers, bool(skip_zeros), mode, None, found)
-    _lists.update(config, entries, blocksize, stream_of(kind, g, view))
+    _lists.update(config, entries, blocksize, stream_of(kind, g, view), arrays_of(views.values()))
 
 
 def optimizer_update_32bit(

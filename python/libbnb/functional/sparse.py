@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from libbnb._errors import InvalidArgument
-from libbnb._native import View, call, lib
+from libbnb._native import call, lib
+from libbnb._views import View
 from libbnb.arrays import CPU, NUMPY, Array, ArrayKind, as_matrix, kind_of, stream_of
 from libbnb.arrays.dtypes import WORDS
 from libbnb.functional._products import read_matrix, read_optional, shape_text, write_matrix

@@ -15,7 +15,7 @@ import torch
 
 from libbnb import _lists
 from libbnb._errors import InvalidArgument
-from libbnb._native import BufferView, View, vector_of
+from libbnb._views import BufferView, View, vector_of
 from libbnb.arrays import ArrayKind, kind_of, stream_of
 from libbnb.arrays.torch_kind import TorchKind
 from libbnb.optim import _sharded, _states
@@ -137,8 +137,9 @@ class Batch:
         self.paged = any(_states.is_paged(state[name]) for state in states for name in _PAGED if name in state)
         self._like = here[0]
         self._gradients_now: list[torch.Tensor] = []  # compact, local
-        handles = isinstance(self._view(here[0], "p"), BufferView)
-        self._place: Callable[[torch.Tensor], _lists.Place] = cast(TorchKind, self.kind).place if handles else _pointer
+        self._handles = isinstance(self._view(here[0], "p"), BufferView)
+        place = cast(TorchKind, self.kind).place if self._handles else _pointer
+        self._place: Callable[[torch.Tensor], _lists.Place] = place
 
         self._p_facts = self._facts(here)
         self.entries.write("p", [self._view(p.detach().contiguous(), "p") for p in here])
@@ -256,9 +257,16 @@ class Batch:
             moved = [self._place(copies[i]) if i in copies else place for i, place in enumerate(places)]
             self.entries.move("p", moved)
         self.entries.steps[:] = self.steps()
-        _lists.update(config, self.entries, self.blocksize, self.stream())
+        arrays = self._arrays(copies) if self._handles else ()
+        _lists.update(config, self.entries, self.blocksize, self.stream(), arrays)
         for i, copy in copies.items():
             _sharded.local(self.params[i]).detach().copy_(copy)
+
+    def _arrays(self, copies: dict[int, torch.Tensor]) -> list[torch.Tensor]:
+        """All tensors of a step."""
+        params = [copies.get(i, p) for i, p in enumerate(self._local(self.params))]
+        states = [t for column in self.state_tensors.values() for t in self._local(column)]
+        return [*self._gradients_now, *params, *states]
 
     def stream(self) -> Any:
         """The queue on which the parameters' work runs."""
