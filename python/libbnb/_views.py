@@ -43,9 +43,9 @@ def seen_as(view: View, rows: int, cols: int, row_stride: int, word: int, skip: 
     return (rows, cols, row_stride, 1, view[4] + skip, view[5], word)
 
 
-def vector_of(view: View, n: int, device: int) -> View:
-    """The first `n` elements of a flat view, said to be on a device."""
-    same = (n, 0, 1, 1, view[4], device, view[6])
+def vector_of(view: View, n: int, device: int, word: int) -> View:
+    """The memory of a view as `n` elements of a dtype, said to be on a device."""
+    same = (n, 0, 1, 1, view[4], device, word)
     return buffer_view(same, view.byte_offset, view.array) if isinstance(view, BufferView) else same
 
 

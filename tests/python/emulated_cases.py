@@ -20,9 +20,6 @@ from libbnb.arrays import dlpack_kind
 
 DEFAULT_STREAM = {CUDA: 1, ROCM: 0, METAL: None}[TYPE]  # as exporters are told of it
 pointers = pytest.mark.skipif(TYPE == METAL, reason="memory has handles there, and there is one queue")
-not_yet = pytest.mark.xfail(
-    TYPE == METAL, raises=libbnb.Unsupported, strict=False, reason="an operation that Metal does not have"
-)
 DTYPES = [emulated.float32, emulated.float16, emulated.bfloat16]
 
 
@@ -76,7 +73,6 @@ def test_eight_bits(x: Any, own_code: bool) -> None:
     )
 
 
-@not_yet
 def test_int8_and_its_product(x: Any) -> None:
     want, want_stats, want_cols = libbnb.int8_vectorwise_quant(x, threshold=2.5)
     found, stats, cols = libbnb.int8_vectorwise_quant(Array.of(x), threshold=2.5)
@@ -109,7 +105,45 @@ def mixed(m: Any, x: Any, index: Any = np.int64) -> list[Any]:
     return [libbnb.int8_mixed_scaled_mm(m(x), codes, weight, stats, weight_stats, columns)[0]]
 
 
+def eight_bits(m: Any, x: Any) -> list[Any]:
+    codes, state = libbnb.quantize_blockwise(m(x), blocksize=64, nested=True)
+    return [codes, state.absmax, state.offset, libbnb.dequantize_blockwise(codes, state)]
+
+
+def product_int8(m: Any, x: Any) -> list[Any]:
+    a, rows, _ = libbnb.int8_vectorwise_quant(m(x[:3]))
+    b, cols, _ = libbnb.int8_vectorwise_quant(m(x))
+    sums = libbnb.int8_linear_matmul(a, b)
+    return [
+        libbnb.int8_scaled_mm(a, b, rows, cols, m(x[0, :37])),
+        libbnb.int8_mm_dequant(sums, rows, cols),
+        libbnb.linear_int8(m(x[:3]), b, cols),
+    ]
+
+
+def product_ternary(m: Any, x: Any) -> list[Any]:
+    a, rows, _ = libbnb.int8_vectorwise_quant(m(x[:3]))
+    b, scale = libbnb.quantize_ternary(m(x))
+    shape = x.shape
+    return [
+        libbnb.linear_ternary(m(x[:3]), b, scale, shape=shape),
+        libbnb.gemm_ternary(a, b, rows, scale, shape=shape),
+    ]
+
+
+def batches(m: Any, x: Any) -> list[Any]:
+    a, b = x[:36].astype(np.int8).reshape(4, 9, 64), np.ascontiguousarray(x[:28].reshape(4, 64, 7).astype(np.int8))
+    return [libbnb.batched_igemm(m(a), m(b))]
+
+
 FUNCTIONS = {
+    "8 bits, nested": eight_bits,
+    "product fp8": lambda m, x: [libbnb.matmul_fp8(m(x[:3]), *libbnb.quantize_fp8(m(x)))],
+    "product mx": lambda m, x: [libbnb.gemm_mx(m(x[:3]), *libbnb.quantize_mx(m(x))[:2])],
+    "product 4 bits": lambda m, x: [libbnb.matmul_4bit(m(x), *libbnb.quantize_nf4(m(x)), bias=m(x[1, :37]))],
+    "product int8": product_int8,
+    "product ternary": product_ternary,
+    "batches": batches,
     "fp8": lambda m, x: [*(q := libbnb.quantize_fp8(m(x))), libbnb.dequantize_fp8(*q)],
     "mx": lambda m, x: [*(q := libbnb.quantize_mx(m(x)))[:2], libbnb.dequantize_mx(q[0], q[1])],
     "ternary": lambda m, x: [*(q := libbnb.quantize_ternary(m(x))), libbnb.dequantize_ternary(*q, shape=x.shape)],
@@ -122,7 +156,6 @@ FUNCTIONS = {
 }
 
 
-@not_yet
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions(x: Any, name: str) -> None:
     want = FUNCTIONS[name](lambda array: array, x)
@@ -132,7 +165,7 @@ def test_functions(x: Any, name: str) -> None:
         if b is None:
             assert a is None
             continue
-        tolerance = 1e-3 if name.startswith(("sparse", "mixed")) else 0.0  # products are no exact operations
+        tolerance = 1e-3 if name.startswith(("sparse", "mixed", "product")) else 0.0  # these are no exact operations
         np.testing.assert_allclose(
             on_device(a).astype(np.float32), np.asarray(b, np.float32), rtol=tolerance, atol=tolerance
         )
@@ -171,7 +204,6 @@ def test_arrays_of_the_host_beside_those_of_the_device_are_refused(x: Any) -> No
         libbnb.quantize_4bit(Array.of(x), out=np.zeros(x.size // 2, np.uint8))
 
 
-@not_yet
 @pytest.mark.parametrize("memory", [Array, Managed], ids=["device", "managed"])
 def test_an_optimizer_in_place(rng: np.random.Generator, memory: Any) -> None:
     g, p = rng.standard_normal(1000).astype(np.float32), rng.standard_normal(1000).astype(np.float32)

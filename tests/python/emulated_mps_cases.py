@@ -14,7 +14,7 @@ import emulated_mps
 import libbnb
 import libbnb.nn
 import libbnb.optim
-from emulated_cases import FUNCTIONS, not_yet
+from emulated_cases import FUNCTIONS
 
 
 @pytest.fixture
@@ -45,7 +45,6 @@ def same(found: Any, want: Any) -> None:
     assert torch.equal(found.flatten().view(torch.uint8), want.flatten().view(torch.uint8))
 
 
-@not_yet
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions(x: Any, mps: Any, name: str) -> None:
     want = FUNCTIONS[name](torch.from_numpy, x)
@@ -53,10 +52,21 @@ def test_functions(x: Any, mps: Any, name: str) -> None:
     found = FUNCTIONS[name](view_of, x)
     assert len(found) == len(want)
     for a, b in zip(found, want, strict=True):
-        if b is not None and name.startswith(("sparse", "mixed")):  # products are no exact operations
+        if b is not None and name.startswith(("sparse", "mixed", "product")):  # these are no exact operations
             torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
         else:
             same(a, b)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_both_ways_are_the_same(x: Any, name: str) -> None:
+    found: list[Any] = []
+    for way in ("stream", "queue"):
+        with pytest.MonkeyPatch.context() as patch:
+            emulated_mps.pretend(patch, way)
+            found.append(FUNCTIONS[name](view_of, x))
+    for a, b in zip(*found, strict=True):
+        same(a, b)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +147,6 @@ def test_a_layer(rng: np.random.Generator, mps: Any) -> None:
     torch.testing.assert_close(layer(row).detach(), want, rtol=0.0, atol=4e-5)
 
 
-@not_yet
 @pytest.mark.parametrize("name", ["Adam", "Adam8bit", "Lion8bit", "SGD"])
 def test_optimizers(rng: np.random.Generator, mps: Any, name: str) -> None:
     values = [rng.standard_normal(size).astype(np.float32) for size in (5000, 40, 4097)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from libbnb._errors import InvalidArgument
 from libbnb._native import call, lib
-from libbnb._views import View, seen_as
+from libbnb._views import View, seen_as, vector_of
 from libbnb.arrays import CPU, NUMPY, Array, ArrayKind, kind_of, stream_of
 from libbnb.arrays.dtypes import WORDS, matrix_word, name_of
 from libbnb.functional._products import read_factors, read_optional, result, shape_text
@@ -189,7 +189,7 @@ def _read_indices(kind: ArrayKind, indices: Array, place: View) -> tuple[Array, 
     if place[5] == CPU:
         return NUMPY.read(wide, "outlier_cols")
     halves, view = kind.read(kind.from_numpy(wide.view(np.int32), array), "outlier_cols")
-    return halves, (wide.size, *view[1:6], WORDS["int64"])
+    return halves, vector_of(view, wide.size, view[5], WORDS["int64"])
 
 
 def linear_int8(

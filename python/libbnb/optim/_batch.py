@@ -181,7 +181,7 @@ class Batch:
                 n = view[0]
                 if name.startswith("absmax"):  # those of shards are padded
                     n = (averages if name == "absmax1" else 1) * blocks(p.numel(), self.blocksize)
-                views.append(vector_of(view, n, device))
+                views.append(vector_of(view, n, device, view[6]))
             self.entries.write(name, views)
             self.state_tensors[name] = column
             self._state_places[name] = list(map(self._place, here))
