@@ -19,34 +19,41 @@
 namespace simt {
 namespace {
 
-// The last accesses to a byte.
-struct Access {
-  int64_t launch = 0;
-  uint32_t block = 0, epoch = 0, warp_epoch = 0;
-  uint16_t thread = 0;
-  bool atomic = false;
-};
-struct Shadow {
-  Access write, read;
-};
+// An access to a byte, in one word: when it was (0: never), whether it was atomic, which thread's, and when that was for its warp.
+using Access = uint64_t;
+constexpr int kTimeShift = 32, kAtomicShift = 31, kThreadShift = 21;
+constexpr uint32_t kThreadMask = 0x3FF, kWarpMask = 0x1FFFFF;
+static_assert(kMaxThreads <= kThreadMask + 1, "each has a number");
+
+uint32_t time_of(Access access) { return uint32_t(access >> kTimeShift); }
+bool is_atomic(Access access) { return (access >> kAtomicShift & 1) != 0; }
+uint32_t thread_of(Access access) { return uint32_t(access >> kThreadShift) & kThreadMask; }
+uint32_t warp_time_of(Access access) { return uint32_t(access) & kWarpMask; }
+Access access_now(bool atomic) {
+  return Access(times.now) << kTimeShift | Access(atomic) << kAtomicShift | Access(current->index) << kThreadShift |
+         (warp_epoch(current->warp) & kWarpMask);
+}
 
 constexpr size_t kPageBytes = 4096;
 struct ShadowPage {
-  Shadow bytes[kPageBytes];
+  Access write[kPageBytes], read[kPageBytes];  // the last ones
 };
 
-Shadow &shadow_of(uintptr_t address) {
+// Kernels go to and fro between a few pages.
+ShadowPage *shadow_of_page(uintptr_t number) {
+  struct Recent {
+    uintptr_t number;
+    ShadowPage *page;
+  };
+  static Recent recent[64];
   static auto *const pages = new std::unordered_map<uintptr_t, ShadowPage *>;
-  static uintptr_t last = 0;
-  static ShadowPage *last_page = nullptr;
-  const uintptr_t number = address / kPageBytes;
-  if (!last_page || number != last) {
+  Recent &entry = recent[number % 64];
+  if (!entry.page || entry.number != number) {
     ShadowPage *&page = (*pages)[number];
-    if (!page) page = new ShadowPage;
-    last = number;
-    last_page = page;
+    if (!page) page = new ShadowPage();
+    entry = {number, page};
   }
-  return last_page->bytes[address % kPageBytes];
+  return entry.page;
 }
 
 // The static data of this library: codebooks, and the shared memory of kernels, which is static here.
@@ -56,7 +63,7 @@ struct Image {
     dl_iterate_phdr(
         [](dl_phdr_info *info, size_t, void *self) {
           auto *image = static_cast<Image *>(self);
-          const auto here = reinterpret_cast<uintptr_t>(&shadow_of);
+          const auto here = reinterpret_cast<uintptr_t>(&shadow_of_page);
           uintptr_t low = UINTPTR_MAX, high = 0;
           for (int i = 0; i < info->dlpi_phnum; ++i) {
             const auto &segment = info->dlpi_phdr[i];
@@ -80,28 +87,44 @@ bool in_static_data(uintptr_t address) {
 }
 
 // Whether the order of an earlier access and the present one is nobody's. shared: every block has a memory of its own.
-bool races(const Access &earlier, const Access &now, bool shared) {
-  if (earlier.launch != now.launch || (earlier.atomic && now.atomic)) return false;
-  if (earlier.block != now.block) return !shared;
-  if (earlier.thread == now.thread || earlier.epoch != now.epoch) return false;
-  return earlier.thread / kWave != now.thread / kWave || earlier.warp_epoch == now.warp_epoch;
+bool races(Access earlier, Access now, bool shared) {
+  const uint32_t time = time_of(earlier), thread = thread_of(earlier), mine = thread_of(now);
+  if (time < times.launch || (is_atomic(earlier) && is_atomic(now))) return false;
+  if (time < times.block) return !shared;
+  if (thread == mine || time != times.now) return false;
+  return thread / kWave != mine / kWave || warp_time_of(earlier) == warp_time_of(now);
 }
 
-void check_race(uintptr_t address, size_t bytes, bool write, bool atomic, bool shared) {
-  const Access now{launch_number(), position.block,       block_epoch(), warp_epoch(current->warp),
-                   uint16_t(current->index), atomic};
-  for (size_t i = 0; i < bytes; ++i) {
-    Shadow &shadow = shadow_of(address + i);
-    if (races(shadow.write, now, shared)) {
-      stop("race: thread %u %s %p, which thread %u of block %u wrote without a barrier between", current->index,
-           write ? "writes" : "reads", reinterpret_cast<void *>(address + i), shadow.write.thread, shadow.write.block);
-    }
-    if (write && races(shadow.read, now, shared)) {
-      stop("race: thread %u writes %p, which thread %u of block %u read without a barrier between", current->index,
-           reinterpret_cast<void *>(address + i), shadow.read.thread, shadow.read.block);
-    }
-    (write ? shadow.write : shadow.read) = now;
+// Most accesses are to what nobody touched since the last barrier: whether all of these are.
+template <size_t kBytes>
+bool settled(const Access *earlier, bool shared) {
+  const uint32_t recent = shared ? times.block : times.launch, block = times.block, now = times.now;
+  bool all = true;
+  for (size_t i = 0; i < kBytes; ++i) {
+    const uint32_t time = time_of(earlier[i]);
+    all &= time < recent || (time >= block && time != now);
   }
+  return all;
+}
+
+void check_races(const Access *earlier, size_t bytes, uintptr_t address, bool writes, bool wrote, Access now, bool shared) {
+  for (size_t i = 0; i < bytes; ++i) {
+    if (!races(earlier[i], now, shared)) continue;
+    stop("race: thread %u %s %p, which thread %u of %s block %s without a barrier between", current->index, writes ? "writes" : "reads",
+         reinterpret_cast<void *>(address + i), thread_of(earlier[i]), time_of(earlier[i]) < times.block ? "another" : "this",
+         wrote ? "wrote" : "read");
+  }
+}
+
+template <size_t kBytes>
+void note(uintptr_t address, bool write, Access now, bool shared) {
+  ShadowPage &page = *shadow_of_page(address / kPageBytes);
+  const size_t at = address % kPageBytes;
+  Access *const written = page.write + at, *const read = page.read + at;
+  if (!settled<kBytes>(written, shared)) check_races(written, kBytes, address, write, true, now, shared);
+  if (write && !settled<kBytes>(read, shared)) check_races(read, kBytes, address, write, false, now, shared);
+  Access *const mine = write ? written : read;
+  for (size_t i = 0; i < kBytes; ++i) mine[i] = now;
 }
 
 // SIMT_RACES=0 leaves accesses out of bounds to be watched. A fuzzer hands over codes that do not ascend, which no operation of a GPU can
@@ -114,45 +137,61 @@ bool races_are_watched() {
   return watched;
 }
 
-void access(void *pointer, size_t bytes, bool write, bool atomic = false) {
-  if (!current) return;  // the host's part of a launch
+// Whether races at `pointer` are to be watched, and whether it is shared memory. Ends the launch where nothing is.
+bool is_watched(void *pointer, size_t bytes, bool write, bool *shared) {
+  if (!current) return false;  // the host's part of a launch
   const auto address = reinterpret_cast<uintptr_t>(pointer);
-  if (of_the_machine(address)) return;
-  const bool shared = in_shared_memory(address) || in_static_data(address);
-  if (!shared) {
-    if (!write && among_arguments(address)) return;
-    if (!in_allocation(address, bytes)) {
-      stop("out of bounds: thread %u %s %zu bytes at %p, which is not in an allocation of the device",
-           current->index, write ? "writes" : "reads", bytes, pointer);
-    }
+  const Home home = home_of(address);
+  if (home == Home::kMachine || (home == Home::kArguments && !write)) return false;
+  *shared = home == Home::kShared || in_static_data(address);
+  if (!*shared && !in_allocation(address, bytes)) {
+    stop("out of bounds: thread %u %s %zu bytes at %p, which is not in an allocation of the device", current->index,
+         write ? "writes" : "reads", bytes, pointer);
   }
-  if (races_are_watched()) check_race(address, bytes, write, atomic, shared);
+  return races_are_watched();
+}
+
+template <size_t kBytes>
+void access(void *pointer, bool write, bool atomic = false) {
+  bool shared = false;
+  if (!is_watched(pointer, kBytes, write, &shared)) return;
+  const auto address = reinterpret_cast<uintptr_t>(pointer);
+  const Access now = access_now(atomic);
+  if (address % kPageBytes + kBytes <= kPageBytes) return note<kBytes>(address, write, now, shared);
+  for (size_t i = 0; i < kBytes; ++i) note<1>(address + i, write, now, shared);
+}
+
+void access_range(void *pointer, size_t bytes, bool write) {
+  bool shared = false;
+  if (!is_watched(pointer, bytes, write, &shared)) return;
+  const Access now = access_now(false);
+  for (size_t i = 0; i < bytes; ++i) note<1>(reinterpret_cast<uintptr_t>(pointer) + i, write, now, shared);
 }
 
 }  // namespace
 }  // namespace simt
 
 #define SIMT_ACCESS(bytes)                                                                                   \
-  void __tsan_read##bytes(void *p) { simt::access(p, bytes, false); }                                        \
-  void __tsan_write##bytes(void *p) { simt::access(p, bytes, true); }                                        \
-  void __tsan_unaligned_read##bytes(void *p) { simt::access(p, bytes, false); }                              \
-  void __tsan_unaligned_write##bytes(void *p) { simt::access(p, bytes, true); }
+  void __tsan_read##bytes(void *p) { simt::access<bytes>(p, false); }                                        \
+  void __tsan_write##bytes(void *p) { simt::access<bytes>(p, true); }                                        \
+  void __tsan_unaligned_read##bytes(void *p) { simt::access<bytes>(p, false); }                              \
+  void __tsan_unaligned_write##bytes(void *p) { simt::access<bytes>(p, true); }
 
 #define SIMT_ATOMICS(bits, T)                                                                                \
   T __tsan_atomic##bits##_load(const volatile T *p, int) {                                                   \
-    simt::access(const_cast<T *>(p), sizeof(T), false, true);                                                \
+    simt::access<sizeof(T)>(const_cast<T *>(p), false, true);                                                \
     return __atomic_load_n(p, __ATOMIC_RELAXED);                                                             \
   }                                                                                                          \
   void __tsan_atomic##bits##_store(volatile T *p, T x, int) {                                                \
-    simt::access(const_cast<T *>(p), sizeof(T), true, true);                                                 \
+    simt::access<sizeof(T)>(const_cast<T *>(p), true, true);                                                 \
     __atomic_store_n(p, x, __ATOMIC_RELAXED);                                                                \
   }                                                                                                          \
   T __tsan_atomic##bits##_fetch_add(volatile T *p, T x, int) {                                               \
-    simt::access(const_cast<T *>(p), sizeof(T), true, true);                                                 \
+    simt::access<sizeof(T)>(const_cast<T *>(p), true, true);                                                 \
     return __atomic_fetch_add(p, x, __ATOMIC_RELAXED);                                                       \
   }                                                                                                          \
   T __tsan_atomic##bits##_fetch_or(volatile T *p, T x, int) {                                                \
-    simt::access(const_cast<T *>(p), sizeof(T), true, true);                                                 \
+    simt::access<sizeof(T)>(const_cast<T *>(p), true, true);                                                 \
     return __atomic_fetch_or(p, x, __ATOMIC_RELAXED);                                                        \
   }
 
@@ -165,8 +204,8 @@ SIMT_ACCESS(2)
 SIMT_ACCESS(4)
 SIMT_ACCESS(8)
 SIMT_ACCESS(16)
-void __tsan_read_range(void *p, size_t bytes) { simt::access(p, bytes, false); }
-void __tsan_write_range(void *p, size_t bytes) { simt::access(p, bytes, true); }
+void __tsan_read_range(void *p, size_t bytes) { simt::access_range(p, bytes, false); }
+void __tsan_write_range(void *p, size_t bytes) { simt::access_range(p, bytes, true); }
 void __tsan_vptr_update(void **, void *) {}
 SIMT_ATOMICS(8, uint8_t)
 SIMT_ATOMICS(32, uint32_t)

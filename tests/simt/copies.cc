@@ -33,8 +33,7 @@ class Line {
 };
 
 struct Queue {
-  int64_t launch = 0;
-  uint32_t block = 0;
+  uint32_t block = 0;  // of which it is: when that began
   Line<Copy> copies;
   Line<size_t> groups;  // their sizes, those of the open one last
 };
@@ -42,9 +41,8 @@ struct Queue {
 Queue &queue() {
   static Queue queues[kMaxThreads];
   Queue &mine = queues[current->index];
-  if (mine.launch != launch_number() || mine.block != position.block) {
-    mine.launch = launch_number();
-    mine.block = position.block;
+  if (mine.block != times.block) {
+    mine.block = times.block;
     mine.copies.clear();
     mine.groups.clear();
     mine.groups.push_back(0);

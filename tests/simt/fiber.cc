@@ -94,7 +94,7 @@ char *make_stacks(size_t count) {
 }
 
 void Fiber::reset(void (*entry)()) {
-  void **top = reinterpret_cast<void **>(stack_ + kStackBytes) - kEntryWords;
+  void **top = reinterpret_cast<void **>(top_) - kEntryWords;
   std::memset(top, 0, kEntryWords * sizeof(void *));
   static_assert(kSavedWords <= kEntryWords && kReturnWord < kEntryWords, "what simt_switch pops is there");
   top[kReturnWord] = reinterpret_cast<void *>(entry);

@@ -12,8 +12,8 @@ inline constexpr size_t kStackBytes = 64 << 10;
 
 class Fiber {
  public:
-  // stack: kStackBytes of them.
-  void set_stack(char *stack) { stack_ = stack; }
+  // stack: kStackBytes of them, of which the highest `unused` are left alone.
+  void set_stack(char *stack, size_t unused) { top_ = stack + kStackBytes - unused; }
 
   // The next resume() begins `entry`, which must never return. What ran on the stack before is forgotten.
   void reset(void (*entry)());
@@ -22,7 +22,7 @@ class Fiber {
   void pause();    // from the fiber back into the scheduler
 
  private:
-  char *stack_ = nullptr;
+  char *top_ = nullptr;
   void *stopped_at_ = nullptr;    // the fiber's stack pointer
   void *scheduler_at_ = nullptr;  // the scheduler's, while the fiber runs
 };

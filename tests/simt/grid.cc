@@ -41,20 +41,21 @@ struct Machine {
   char *stacks;
   char problem[400];
   bool stopped;
-  uint32_t epoch;
   int64_t launches;
+  uint16_t turns[kMaxThreads];  // who comes when
   void (*kernel)(const void *);
   const void *closure;
   uintptr_t host_stack;
 };
 
-Machine &machine() {
-  static Machine *const instance = [] {
-    auto *made = new Machine{};  // never freed: threads of the host may outlive main()
-    made->stacks = make_stacks(kMaxThreads);
-    return made;
-  }();
-  return *instance;
+Machine *the_machine = nullptr;  // never freed: threads of the host may outlive main()
+
+Machine &machine() { return *the_machine; }
+
+void make_machine() {
+  if (the_machine) return;
+  the_machine = new Machine{};
+  the_machine->stacks = make_stacks(kMaxThreads);
 }
 
 Slot *running = nullptr;
@@ -70,7 +71,7 @@ void enter() {
   pause_forever();
 }
 
-bool same(Site a, Site b) { return a.line == b.line && std::strcmp(a.file, b.file) == 0; }
+bool same(Site a, Site b) { return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0); }
 
 // In which order the threads of a block take turns between barriers. What depends on it is a race: launches take turns, too.
 int order_of(int64_t launch) { return int((uint64_t(launch) * 0x9E3779B97F4A7C15u) >> 33) % 3; }
@@ -118,18 +119,34 @@ bool release_barrier(int threads) {
            one.site.line, other.thread.index, name_of(other.state), other.site.file, other.site.line);
     return false;
   }
-  ++m.epoch;
+  ++times.now;
   for (int i = 0; i < threads; ++i) m.slots[i].state = State::kReady;
   return true;
 }
 
-void run_block(int threads, int order) {
+// Those of these turns that are ready, until they wait. How many were.
+int run_ready(int begin, int end, int *done) {
+  Machine &m = machine();
+  int ran = 0;
+  for (int i = begin; i < end && !m.stopped; ++i) {
+    Slot &slot = m.slots[m.turns[i]];
+    if (slot.state != State::kReady) continue;
+    ++ran;
+    running = &slot;
+    current = &slot.thread;
+    slot.fiber.resume();
+    *done += slot.state == State::kDone;
+  }
+  return ran;
+}
+
+void run_block(int threads) {
   Machine &m = machine();
   std::memset(m.shared, 0xCD, 256);  // garbage, as it is on a device
-  m.epoch = 0;
+  times.block = ++times.now;
   for (int i = 0; i < threads; ++i) {
     Slot &slot = m.slots[i];
-    slot.fiber.set_stack(m.stacks + size_t(i) * kStackStride);
+    slot.fiber.set_stack(m.stacks + size_t(i) * kStackStride, size_t(i) % 32 * 128);  // tops in different sets of the cache
     slot.thread = {uint32_t(i), uint32_t(i / kWave), uint32_t(i % kWave)};
     slot.state = State::kReady;
     slot.site = {"", 0};
@@ -142,17 +159,13 @@ void run_block(int threads, int order) {
     warp.epoch = 0;
   }
   for (int done = 0; done < threads && !m.stopped;) {
-    bool ran = false;
-    for (int i = 0; i < threads && !m.stopped; ++i) {
-      Slot &slot = m.slots[turn(order, i, threads)];
-      if (slot.state != State::kReady) continue;
-      ran = true;
-      running = &slot;
-      current = &slot.thread;
-      slot.fiber.resume();
-      done += slot.state == State::kDone;
+    int ran = 0;
+    // A warp goes on for as long as it can: its stacks are in the cache.
+    for (int begin = 0; begin < threads && !m.stopped; begin += kWave) {
+      const int end = begin + kWave < threads ? begin + kWave : threads;
+      for (int went = 1; went > 0 && !m.stopped; ran += went) went = run_ready(begin, end, &done);
     }
-    if (!ran && !m.stopped && !release_barrier(threads)) return;
+    if (ran == 0 && !m.stopped && !release_barrier(threads)) return;
   }
 }
 
@@ -160,9 +173,11 @@ void run_block(int threads, int order) {
 
 const Thread *current = nullptr;
 Position position;
+Times times;
 
 const char *run(const Shape &shape, void (*kernel)(const void *), const void *closure) {
   const std::lock_guard<std::mutex> guard(launching());
+  make_machine();
   Machine &m = machine();
   m.problem[0] = 0;
   m.stopped = false;
@@ -175,9 +190,11 @@ const char *run(const Shape &shape, void (*kernel)(const void *), const void *cl
   m.closure = closure;
   m.host_stack = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
   const int order = order_of(++m.launches);
+  for (int i = 0; i < shape.threads; ++i) m.turns[i] = uint16_t(turn(order, i, shape.threads));
+  times.launch = ++times.now;
   for (int64_t i = 0; i < shape.blocks && !m.stopped; ++i) {
     position = {uint32_t(i), uint32_t(shape.blocks), uint32_t(shape.threads)};
-    run_block(shape.threads, order);
+    run_block(shape.threads);
   }
   current = nullptr;
   return m.problem;
@@ -222,21 +239,15 @@ void stop(const char *format, ...) {
   pause_forever();
 }
 
-uint32_t block_epoch() { return machine().epoch; }
 uint32_t warp_epoch(uint32_t warp) { return machine().warps[warp].epoch; }
-int64_t launch_number() { return machine().launches; }
 
-bool of_the_machine(uintptr_t address) {
-  const Machine &m = machine();
-  return address - reinterpret_cast<uintptr_t>(m.stacks) < kMaxThreads * kStackStride ||
-         (address - reinterpret_cast<uintptr_t>(&m) < sizeof m && !in_shared_memory(address));
-}
-
-bool in_shared_memory(uintptr_t address) { return address - reinterpret_cast<uintptr_t>(machine().shared) < kMaxShared; }
-
-bool among_arguments(uintptr_t address) {
+Home home_of(uintptr_t address) {
   constexpr uintptr_t kFrames = 64 << 10;  // of the functions above run()
-  return address - machine().host_stack < kFrames;
+  const Machine &m = machine();
+  if (address - reinterpret_cast<uintptr_t>(m.shared) < kMaxShared) return Home::kShared;
+  if (address - reinterpret_cast<uintptr_t>(m.stacks) < kMaxThreads * kStackStride) return Home::kMachine;
+  if (address - reinterpret_cast<uintptr_t>(&m) < sizeof m) return Home::kMachine;
+  return address - m.host_stack < kFrames ? Home::kArguments : Home::kElsewhere;
 }
 
 }  // namespace simt

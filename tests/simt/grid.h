@@ -59,13 +59,16 @@ void meet(Site site, void *record, void (*resolve)(void **records, int lanes));
 // Ends the launch: the running thread found something wrong.
 [[noreturn]] void stop(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-// For the checker of memory accesses: counts of barriers passed, by the block and by a warp.
-uint32_t block_epoch();
-uint32_t warp_epoch(uint32_t warp);
-int64_t launch_number();
-bool of_the_machine(uintptr_t address);  // stacks of threads, and what the scheduler knows of them
-bool in_shared_memory(uintptr_t address);
-bool among_arguments(uintptr_t address);  // of the launch: they lie on the stack of the host's thread
+// For the checker of memory accesses: when things happened, counted over launches, blocks and barriers of blocks together, from 1.
+struct Times {
+  uint32_t now, launch, block;  // the last of them all, and when the running launch and the running block began
+};
+extern Times times;
+uint32_t warp_epoch(uint32_t warp);  // meetings of its lanes since its block began
+// What an address is of: dynamic shared memory; stacks of threads and what the scheduler knows of them; the arguments of a launch, which lie on
+// the stack of the host's thread; or something else.
+enum class Home { kShared, kMachine, kArguments, kElsewhere };
+Home home_of(uintptr_t address);
 
 }  // namespace simt
 

@@ -21,8 +21,15 @@ struct Allocation {
   bool managed;
 };
 
+struct Extent {
+  uintptr_t begin;
+  size_t bytes;
+};
+constexpr size_t kRecent = 64;
+
 struct Registry {
   std::recursive_mutex mutex;
+  Extent recent[kRecent] = {};
   std::map<uintptr_t, Allocation> allocations;  // by the address that callers got
   int open = 0;
 };
@@ -82,10 +89,16 @@ Memory kind_of(const void *address) {
   return !found ? Memory::kHost : found->second.managed ? Memory::kManaged : Memory::kDevice;
 }
 
+// Every access of a checked kernel asks this: the last answers are kept, each at its page's place, until memory is freed.
 bool in_allocation(uintptr_t address, size_t bytes) {
   const Guard guard(registry().mutex);
-  const auto *found = find(address);
-  return found && bytes <= found->second.bytes - (address - found->first);
+  Extent &extent = registry().recent[address / kPage % kRecent];
+  if (address - extent.begin >= extent.bytes) {
+    const auto *found = find(address);
+    if (!found) return false;
+    extent = {found->first, found->second.bytes};
+  }
+  return bytes <= extent.bytes - (address - extent.begin);
 }
 
 }  // namespace simt
@@ -113,6 +126,7 @@ simtError_t simtFree(void *data) {
   if (found == registry().allocations.end()) return simtErrorInvalidValue;
   munmap(found->second.pages - simt::kPage, found->second.page_bytes + 2 * simt::kPage);
   registry().allocations.erase(found);
+  std::memset(registry().recent, 0, sizeof registry().recent);
   return simtSuccess;
 }
 simtError_t simtMallocAsync(void **data, size_t bytes, simtStream_t) { return simtMalloc(data, bytes); }
