@@ -60,14 +60,14 @@ std::vector<Variant> all_options() {
   add("overflow", [](Variant &o) { o.config.gnorm_scale = 1e300, o.config.lr = 1e30, o.config.weight_decay = 1e20; });
   add("no_betas", [](Variant &o) { o.config.beta1 = o.config.beta2 = o.config.beta3 = 0.0; });
   add("skip_zeros", [](Variant &o) { o.config.skip_zeros = 1, o.config.weight_decay = 0.01; });
-  add("skip_elements", [](Variant &o) { o.config.nonfinite = BNB_NONFINITE_SKIP_ELEMENT; });
+  add("skip_elements", [](Variant &o) { o.config.nonfinite = BNB_NONFINITE_SKIP_ELEMENT, o.found_inf = 0.5f; });
   add("skip_both", [](Variant &o) {
     o.config.nonfinite = BNB_NONFINITE_SKIP_ELEMENT;
     o.config.skip_zeros = 1;
     o.config.max_unorm = 0.01;
   });
   add("skip_step", [](Variant &o) { o.config.nonfinite = BNB_NONFINITE_SKIP_STEP; });
-  add("step_is_skipped", [](Variant &o) { o.config.nonfinite = BNB_NONFINITE_SKIP_STEP, o.found_inf = 1.0f; });
+  add("step_is_skipped", [](Variant &o) { o.config.nonfinite = BNB_NONFINITE_SKIP_STEP, o.found_inf = 0.5f; });
   add("trust", [](Variant &o) { o.config.max_unorm = 0.02, o.config.weight_decay = 0.01; });
   add("trust_given_norm", [](Variant &o) { o.config.max_unorm = 1.0, o.param_norm = 0.75; });
   return all;
