@@ -6,7 +6,9 @@
 namespace arithmetic {
 
 enum Operation32 { kMultiply, kDivide, kAdd, kSubtract, kSquareRoot, kWidenHalf, kNarrowHalf, kOrder };
-enum Operation64 { kAdd64, kSubtract64, kMultiply64, kDivide64, kSquareRoot64, kFromFloat, kToFloat, kFromLong, kProduct, kLess };
+enum Operation64 {
+  kAdd64, kAddPositive64, kSubtract64, kMultiply64, kDivide64, kSquareRoot64, kFromFloat, kToFloat, kFromLong, kProduct, kSquare, kLess
+};
 
 void run(Operation32 operation, const unsigned *a, const unsigned *b, unsigned *out, int count);
 void run_multiply_add(const unsigned *a, const unsigned *b, const unsigned *c, unsigned *out, int count);

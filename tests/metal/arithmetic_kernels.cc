@@ -28,6 +28,7 @@ static ulong result(Operation64 operation, ulong a, ulong b) {
   const float x = float_from_bits(uint(a)), y = float_from_bits(uint(b));
   switch (operation) {
     case kAdd64: return f64_add(a, b);
+    case kAddPositive64: return f64_add_positive(f64_magnitude(a), f64_magnitude(b));
     case kSubtract64: return f64_subtract(a, b);
     case kMultiply64: return f64_multiply(a, b);
     case kDivide64: return f64_divide(a, b);
@@ -36,6 +37,7 @@ static ulong result(Operation64 operation, ulong a, ulong b) {
     case kToFloat: return bits_from_float(f64_to_float(a));
     case kFromLong: return f64_from_long(long(a));
     case kProduct: return f64_product(x, y);
+    case kSquare: return f64_square(x);
     case kLess: return f64_less(a, b) ? 1 : 0;
   }
   return 0;

@@ -82,6 +82,7 @@ void check(const char *name, Operation operation, const std::vector<Bits> &a, co
 // Pairs: all of the first ones with each other, the others as they come.
 template <typename Bits>
 void pairs(const std::vector<Bits> &some, size_t all, std::vector<Bits> *a, std::vector<Bits> *b) {
+  constexpr int fraction_bits = sizeof(Bits) == 8 ? 52 : 23;
   for (size_t i = 0; i < all; ++i) {
     for (size_t j = 0; j < all; ++j) {
       a->push_back(some[i]);
@@ -93,6 +94,8 @@ void pairs(const std::vector<Bits> &some, size_t all, std::vector<Bits> *a, std:
     b->push_back(some[i + 1]);
     a->push_back(some[i]);  // neighbours, whose differences are small
     b->push_back(some[i] ^ (Bits(1) << (sizeof(Bits) * 8 - 1)) ^ Bits(i % 1024));
+    a->push_back(some[i]);  // and numbers that are smaller by as many bits as a fraction has, more or less
+    b->push_back(some[i + 1] % (Bits(1) << fraction_bits) + (some[i] >> fraction_bits << fraction_bits) - (Bits(i % 64) << fraction_bits));
   }
 }
 
@@ -154,6 +157,8 @@ void check_64(std::mt19937_64 &random) {
   const auto low = [](uint64_t bits) { return number<float>(uint32_t(bits)); };
   using namespace arithmetic;
   check("float64 sum", kAdd64, a, b, [&](uint64_t x, uint64_t y) { return bits_of(f(x) + f(y)); });
+  check("float64 sum of magnitudes", kAddPositive64, a, b,
+        [&](uint64_t x, uint64_t y) { return bits_of(std::fabs(f(x)) + std::fabs(f(y))); });
   check("float64 difference", kSubtract64, a, b, [&](uint64_t x, uint64_t y) { return bits_of(f(x) - f(y)); });
   check("float64 product", kMultiply64, a, b, [&](uint64_t x, uint64_t y) { return bits_of(f(x) * f(y)); });
   check("float64 quotient", kDivide64, a, b, [&](uint64_t x, uint64_t y) { return bits_of(f(x) / f(y)); });
@@ -161,6 +166,7 @@ void check_64(std::mt19937_64 &random) {
   check("float64 from long", kFromLong, a, b, [&](uint64_t x, uint64_t) { return bits_of(double(int64_t(x))); });
   check("float64 order", kLess, a, b, [&](uint64_t x, uint64_t y) { return uint64_t(f(x) < f(y)); });
   check("float64 product of floats", kProduct, a, b, [&](uint64_t x, uint64_t y) { return bits_of(double(low(x)) * double(low(y))); });
+  check("float64 square of a float", kSquare, a, b, [&](uint64_t x, uint64_t) { return bits_of(double(low(x)) * double(low(x))); });
   check("float64 from float", kFromFloat, a, b, [&](uint64_t x, uint64_t) { return bits_of(double(low(x))); });
 
   std::vector<uint32_t> singles;  // and numbers around the midpoints of neighbours in fp32

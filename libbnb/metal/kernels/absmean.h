@@ -19,7 +19,7 @@ template <typename Tag>
 __attribute__((noinline)) inline Float64 sum_of_lane(device const uchar *a, bool aligned, long start, long elements, uint lane) {
   Float64 sum = 0;
   for (long i = lane; i < elements; i += kSumLanes) {
-    sum = f64_add(sum, f64_from_float(float_from_bits(magnitude_bits(load_float<Tag>(a, aligned, start + i)))));
+    sum = f64_add_positive(sum, f64_from_float(float_from_bits(magnitude_bits(load_float<Tag>(a, aligned, start + i)))));
   }
   return sum;
 }
@@ -42,7 +42,7 @@ kernel void sum_magnitudes(constant AbsmeanArgs &args [[buffer(0)]], device cons
     lanes[index] = sum_of_lane<Tag>(a, args.aligned != 0, start, elements, index % kSumLanes);
     for (uint half_of = kSumLanes / 2; half_of > 0; half_of /= 2) {  // the lanes of a piece are lanes of one simdgroup, too
       simdgroup_barrier(mem_flags::mem_threadgroup);
-      if (index % kSumLanes < half_of) lanes[index] = f64_add(lanes[index], lanes[index + half_of]);
+      if (index % kSumLanes < half_of) lanes[index] = f64_add_positive(lanes[index], lanes[index + half_of]);
     }
     if (index % kSumLanes == 0 && piece < count) sums[piece] = lanes[index];
     simdgroup_barrier(mem_flags::mem_threadgroup);
@@ -65,20 +65,20 @@ kernel void sum_small_blocks(constant AbsmeanArgs &args [[buffer(0)]], device co
         one = sum;
         continue;
       }
-      sum = f64_add(one, sum);
+      sum = f64_add_positive(one, sum);
       if ((i & 2) == 0) {
         two = sum;
         continue;
       }
-      sum = f64_add(two, sum);
+      sum = f64_add_positive(two, sum);
       if ((i & 4) == 0) {
         four = sum;
         continue;
       }
-      sum = f64_add(four, sum);
+      sum = f64_add_positive(four, sum);
       if ((i & 8) == 0) eight = sum;
     }
-    sums[block] = f64_add(eight, sum);
+    sums[block] = f64_add_positive(eight, sum);
   }
 }
 

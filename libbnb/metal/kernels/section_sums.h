@@ -36,7 +36,7 @@ struct SquareLanes {
     BNB_UNROLL
     for (int j = 0; j < kFour; ++j) at[j] = 0;
   }
-  inline void add(int j, float x) { at[j] = f64_add(at[j], f64_product(x, x)); }
+  inline void add(int j, float x) { at[j] = f64_add_positive(at[j], f64_square(x)); }
 };
 
 // Of a section: all threads take part, and thread 0 gets the sum. shared: kSectionLanes.
@@ -46,14 +46,14 @@ inline Float64 section_sum(thread const SquareLanes &lanes, threadgroup ulong *s
   threadgroup_barrier(mem_flags::mem_threadgroup);
   Float64 sum = 0;
   if (index < uint(kSectionPieces)) {
-    for (int lane = 0; lane < kSumLanes; ++lane) sum = f64_add(sum, shared[index * kSumLanes + lane]);
+    for (int lane = 0; lane < kSumLanes; ++lane) sum = f64_add_positive(sum, shared[index * kSumLanes + lane]);
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);  // lanes are read before pieces are written over them
   if (index < uint(kSectionPieces)) shared[index] = sum;
   threadgroup_barrier(mem_flags::mem_threadgroup);
   sum = 0;
   if (index == 0) {
-    for (int piece = 0; piece < kSectionPieces; ++piece) sum = f64_add(sum, shared[piece]);
+    for (int piece = 0; piece < kSectionPieces; ++piece) sum = f64_add_positive(sum, shared[piece]);
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);  // before the next section's
   return sum;
@@ -61,7 +61,7 @@ inline Float64 section_sum(thread const SquareLanes &lanes, threadgroup ulong *s
 
 inline Float64 ordered_sum(device const ulong *x, long count) {
   Float64 sum = 0;
-  for (long i = 0; i < count; ++i) sum = f64_add(sum, x[i]);
+  for (long i = 0; i < count; ++i) sum = f64_add_positive(sum, x[i]);
   return sum;
 }
 
