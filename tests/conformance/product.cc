@@ -126,8 +126,8 @@ void add_scales(Product &p, NestedInputs *nested, Random &random) {
     return;
   }
   for (int64_t i = 0; i < blocks; ++i) {
-    float scale = (std::fabs(random.normal()) + 0.01f) / format_of(c).largest;
-    if (c.special == Special::kTiny) scale *= 1e-37f;
+    const float about_one = std::fabs(random.normal()) + 0.01f;
+    float scale = c.special == Special::kTiny ? about_one * 1e-38f : about_one / format_of(c).largest;  // subnormal ones with large codes
     if (c.special == Special::kNotFinite && random.one_in(7)) {
       scale = random.one_in(2) ? std::numeric_limits<float>::infinity() : std::numeric_limits<float>::quiet_NaN();
     }
