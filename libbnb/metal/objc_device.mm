@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstring>
 #include <mutex>
 
 #include "core/status.h"
@@ -40,12 +41,18 @@ Language newest_language() {
   return {};
 }
 
-// Apple's own GPUs: simdgroups of 32 lanes and matrices are what kernels count on.
+// Apple's own GPUs: simdgroups of 32 lanes and matrices are what kernels count on. To a virtual machine on an Apple chip its GPU says
+// that it is of an older family; it has the instructions of the one it stands for.
+bool has_our_instructions(id<MTLDevice> device) {
+  return [device supportsFamily:MTLGPUFamilyApple7] ||
+         ([device supportsFamily:MTLGPUFamilyApple5] && std::strstr([[device name] UTF8String], "Paravirtual"));
+}
+
 Devices find_devices() {
   Devices found;
   NSArray<id<MTLDevice>> *devices = MTLCopyAllDevices();
   for (id<MTLDevice> device in devices) {
-    if (found.count == kMostDevices || ![device supportsFamily:MTLGPUFamilyApple7]) continue;
+    if (found.count == kMostDevices || !has_our_instructions(device)) continue;
     int family = 7;
     while (family < 20 && [device supportsFamily:static_cast<MTLGPUFamily>(MTLGPUFamilyApple7 + family - 6)]) ++family;
     id<MTLCommandQueue> queue = [device newCommandQueue];

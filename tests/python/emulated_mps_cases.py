@@ -14,7 +14,7 @@ import emulated_mps
 import libbnb
 import libbnb.nn
 import libbnb.optim
-from emulated_cases import FUNCTIONS
+from device_functions import FUNCTIONS, TOLERANCE, is_product
 
 
 @pytest.fixture
@@ -52,8 +52,8 @@ def test_functions(x: Any, mps: Any, name: str) -> None:
     found = FUNCTIONS[name](view_of, x)
     assert len(found) == len(want)
     for a, b in zip(found, want, strict=True):
-        if b is not None and name.startswith(("sparse", "mixed", "product")):  # these are no exact operations
-            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+        if b is not None and is_product(name):
+            torch.testing.assert_close(a, b, rtol=TOLERANCE, atol=TOLERANCE)
         else:
             same(a, b)
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -232,6 +233,22 @@ def test_bench_of_tensors(gpu: Any, dtype: str) -> None:
 
 
 @pytest.mark.torch
+def test_bench_goes_on_where_pytorch_cannot(run: Any, gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from libbnb.cli import bench
+
+    def missing(*arguments: Any, **options: Any) -> Any:
+        raise TypeError("no such dtype on MPS")
+
+    monkeypatch.setattr(libbnb, "matmul_fp8", missing)
+    arguments = ("bench", "--elements", 8192, "--seconds", 0.01, "--json")
+    assert isinstance(run(*arguments, code=1).exception, TypeError)
+    gpu.kind = "mps"
+    monkeypatch.setattr(bench, "device_of", lambda name: gpu)
+    document = json.loads(run(*arguments).stdout)
+    assert set(document["unsupported"].values()) == {"no such dtype on MPS"} and len(document["results"]) > 10
+
+
+@pytest.mark.torch
 def test_the_clock_of_gpus_waits(gpu: Any) -> None:
     """Between two looks at the clock there are enough calls, and the device is waited for at both."""
     waits: list[int] = []
@@ -258,6 +275,7 @@ def test_self_test_of_devices(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None
         (libbnb.Unsupported("no kernel"), ("not there: no kernel", False)),
         (libbnb.DeviceError("no memory"), ("no memory", True)),
         (RuntimeError("no idea"), ("no idea", True)),
+        (TypeError("no such dtype"), ("no such dtype", True)),
     ):
 
         def fails(values: Any, exception: Exception = exception) -> Any:
@@ -304,13 +322,15 @@ def test_doctor_shows_libraries_and_devices(run: Any, monkeypatch: pytest.Monkey
 
     found = [Difference("nf4", "3 bytes differ"), Difference("fp8", "not there", is_error=False)]
     monkeypatch.setattr(doctor, "differences", lambda device: found)
-    monkeypatch.setattr(doctor, "device_of", lambda name: name)
+    stream = "computed on PyTorch's own stream"
+    monkeypatch.setattr(doctor, "device_of", lambda name: SimpleNamespace(kind="mps", stream=stream))
     described = {"backends": BOTH, "skipped": {"hip": "broken"}, "installed": {"hip": "libbnb_hip.so"}}
     monkeypatch.setattr(libbnb, "info", lambda: library(**described))
     listed = json.loads(run("doctor", "--json", code=1).stdout)["findings"]
     findings = {one["topic"]: one for one in listed}
     assert findings["  backend cpu"]["found"] == "1 device" and findings["  backend cuda"]["found"] == "2 devices"
     assert findings["  library hip"]["found"] == "not used: broken (libbnb_hip.so)"
+    assert findings["  tensors on mps"]["found"] == stream
     tests = [(one["found"], one["is_error"]) for one in listed if one["topic"] == "self-test on cuda"]
     assert tests == [("nf4: 3 bytes differ", True), ("fp8: not there", False)]
     monkeypatch.setattr(doctor, "differences", lambda device: [])

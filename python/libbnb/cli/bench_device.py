@@ -18,6 +18,7 @@ import numpy as np
 
 import libbnb
 from libbnb._devices import backend_of
+from libbnb.arrays.torch_metal import encodes
 from libbnb.cli.machine import apple_chip, processor
 
 Array: TypeAlias = Any
@@ -31,6 +32,7 @@ class Device(ABC):
 
     kind: str  # as PyTorch calls it
     name: str  # for people
+    stream: str = ""  # where operations run, if that depends on the version of a library
 
     @abstractmethod
     def array(self, values: Any, dtype: str | None = None) -> Array:
@@ -108,6 +110,8 @@ class Gpu(Device):
             self.name = str(torch.cuda.get_device_name(self._device))
         else:
             self.name = f"{apple_chip() or 'Apple'} GPU"
+            own = "computed on PyTorch's own stream"
+            self.stream = own if encodes(torch) else "computed on a queue of libbnb's own: each call waits for PyTorch"
 
     def array(self, values: Any, dtype: str | None = None) -> Array:
         made = self._torch.from_numpy(values)
@@ -128,7 +132,7 @@ class Gpu(Device):
         if self.kind == "cuda":
             self._torch.cuda.synchronize(self._device)
         else:
-            self._torch.mps.synchronize()  # calls of libbnb are done when they return
+            self._torch.mps.synchronize()  # calls of libbnb are on the same stream, or done when they return
 
     def median(self, calls: Sequence[Call], seconds: float) -> float:
         """As of the host, but of many calls between two looks at the clock: waiting takes a GPU some time, too."""

@@ -30,7 +30,7 @@ _PACKAGES = (
 )  # fmt: skip
 _VARIABLES = (
     "BNB_LIB_PATH", "BNB_BACKEND", "BNB_CPU_ISA", "BNB_NUM_THREADS", "BNB_LOG", "LIBBNB_PLUGIN", "OMP_NUM_THREADS",
-    "CUDA_VISIBLE_DEVICES",
+    "CUDA_VISIBLE_DEVICES", "PYTORCH_MPS_FAST_MATH",
 )  # fmt: skip
 _FLAGS = (
     "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vbmi", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8",
@@ -140,10 +140,13 @@ def _device_tests(info: Info) -> list[Finding]:
             continue
         topic = f"self-test on {row['name']}"
         try:
-            found = differences(device_of(row["name"]))
+            device = device_of(row["name"])
+            found = differences(device)
         except libbnb.Unsupported as error:
             findings.append(Finding(topic, f"not done: {error}"))
             continue
+        if device.stream:
+            findings.append(Finding(f"  tensors on {device.kind}", device.stream))
         if not found:
             findings.append(Finding(topic, "the same as on the CPU"))
         for one in found:
@@ -174,13 +177,17 @@ def _gpu() -> list[Finding]:
     return [Finding("GPU", text, _why_not_used(name, info)) for name, text in found.items()]
 
 
+_HIDDEN = "is its driver right, does CUDA_VISIBLE_DEVICES hide it?"
+
+
 def _why_not_used(backend: str, info: Info) -> str:
     """What to do for a GPU that there is to be used; nothing if it is, or another one."""
     devices = {row["name"]: row["devices"] for row in info["backends"]}
     if any(count for name, count in devices.items() if name != "cpu"):
         return ""
     if backend in devices:
-        return f"there is a GPU, but {backend} finds none: is its driver right, does CUDA_VISIBLE_DEVICES hide it?"
+        reasons = "is it one of Apple's own, M1 or newer?" if backend == "metal" else _HIDDEN
+        return f"there is a GPU, but {backend} finds none: {reasons}"
     if backend in info["skipped"]:
         return f"there is a GPU, but libbnb's library for {backend} does not work: {info['skipped'][backend]}"
     if info["chosen_by"] in ("BNB_LIB_PATH", "BNB_BACKEND"):

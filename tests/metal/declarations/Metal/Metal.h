@@ -14,7 +14,7 @@ typedef struct {
 } MTLSize;
 static inline MTLSize MTLSizeMake(NSUInteger width, NSUInteger height, NSUInteger depth) { return {width, height, depth}; }
 
-typedef BNB_ENUM_OF(MTLGPUFamily) { MTLGPUFamilyApple7 = 1007 };
+typedef BNB_ENUM_OF(MTLGPUFamily) { MTLGPUFamilyApple5 = 1005, MTLGPUFamilyApple7 = 1007 };
 typedef BNB_OPTIONS(MTLLanguageVersion) {
   MTLLanguageVersion2_4 = (2 << 16) + 4,
   MTLLanguageVersion3_1 = (3 << 16) + 1
@@ -83,6 +83,7 @@ typedef void (^MTLCommandBufferHandler)(id<MTLCommandBuffer>);
 
 @protocol MTLDevice <NSObject>
 - (BOOL)supportsFamily:(MTLGPUFamily)family;
+- (NSString *)name;
 - (BOOL)hasUnifiedMemory;
 - (NSUInteger)maxThreadgroupMemoryLength;
 - (NSUInteger)maxBufferLength;
