@@ -15,8 +15,9 @@
  *             where a name has none). Host memory among its other pointers is copied there, and results back, which waits for
  *             the stream; fastest with none. A call with host memory alone runs on the CPU: the names that bitsandbytes has
  *             on GPUs only (cquantize_blockwise_fp32_nf4, cint8_vector_quant ...) work there, too. Names with _cpu in them
- *             take host memory. In the CPU library every pointer is host memory. Pointers may be unaligned. Outputs must not
- *             overlap inputs or other outputs.
+ *             take host memory. In the CPU library every pointer is host memory. On Metal, where a buffer is no address,
+ *             managed memory is the only memory of the GPU: what cget_managed_ptr and bnb_allocate_managed give, from any byte
+ *             on. Pointers may be unaligned. Outputs must not overlap inputs or other outputs.
  *   Absent    Left out, because what they meant is gone: tile layouts of old GPUs (ctransform_*, cextractOutliers_*,
  *             cigemmlt_turing_*, cigemmlt_ampere_*), static 8-bit optimizer states (c*_static_8bit_*), stochastic
  *             rounding by a caller's random numbers (cquantize_blockwise_stochastic_*), cgemm_host_fp16, and names
@@ -168,7 +169,7 @@ BNB_API bnb_status c_mul_fp32(float *A, const float *B, float value, long n);   
  * Memory, contexts, features */
 
 /* `bytes` bytes that host and device both see; NULL for 0 bytes and on failure. bitsandbytes never frees them; bnb_free
- * on the device does. Without a GPU, or in the CPU library: ordinary memory, of the CPU as a device. */
+ * on the device does. On Metal: of the first device. Without a GPU, or in the CPU library: ordinary memory, of the CPU as a device. */
 BNB_API void *cget_managed_ptr(size_t bytes);
 
 /* Starts moving managed memory to a GPU, or to the host for device -1. Without a GPU: nothing to do. */

@@ -12,7 +12,8 @@
  *   Tensors   Inputs are `const DLTensor *`. The caller owns every descriptor and every buffer; nothing is kept after the
  *             call. All tensors of one call are on one device; the call runs on that device. Tensors are compact and
  *             row-major (strides NULL, or equal to the compact ones) unless the function says "rows may be strided".
- *             Data pointers may be unaligned (on Metal each is an id<MTLBuffer>). An output must not overlap an input or another output.
+ *             Data pointers may be unaligned (on Metal each is an id<MTLBuffer>, or an address in managed memory). An output
+ *             must not overlap an input or another output.
  *             Dimensions are int64_t: more than 2^31 elements work. Empty tensors are fine and their data may be NULL.
  *   Floats    "a float dtype" is fp32, fp16 or bf16. Arithmetic is IEEE fp32, round to nearest even, subnormals kept,
  *             whatever the caller's floating-point environment; results are rounded once to the output dtype.
@@ -480,14 +481,14 @@ BNB_API int32_t bnb_get_num_threads(void);
 BNB_API bnb_status bnb_allocate(DLDevice device, size_t bytes, void **data);
 BNB_API bnb_status bnb_free(DLDevice device, void *data); /* NULL is fine */
 
-/* Copies between devices or within one (Metal: the first bytes of buffers). Queued on the stream; with host memory, done on return. */
+/* Copies between devices or within one (Metal: from the start of buffers). Queued on the stream; with host memory, done on return. */
 BNB_API bnb_status bnb_copy(DLDevice to, void *destination, DLDevice from, const void *source, size_t bytes,
                             void *stream);
 
 BNB_API bnb_status bnb_synchronize(DLDevice device, void *stream); /* waits until the stream's work is done */
 
-/* Memory that host and device both see and the driver pages (bitsandbytes' "paged" optimizers). UNSUPPORTED where the
- * device has none; on the CPU it is ordinary memory. Free with bnb_free. */
+/* Memory that host and device both see at one address and the driver pages (bitsandbytes' "paged" optimizers). UNSUPPORTED where the
+ * device has none; ordinary memory on the CPU; on Metal the contents of a shared buffer. Free with bnb_free. */
 BNB_API bnb_status bnb_allocate_managed(DLDevice device, size_t bytes, void **data);
 
 /* Starts moving managed memory to `to`. A hint: where the driver cannot, it does nothing and returns BNB_OK. */

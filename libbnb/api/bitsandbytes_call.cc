@@ -43,10 +43,10 @@ int64_t Bare::bytes() const {
 }
 
 Temporary::Temporary(const Backend *backend, const Queue &queue, int64_t bytes)
-    : backend_(backend && backend->borrow ? backend : nullptr), queue_(queue), bytes_(bytes > 0 ? size_t(bytes) : 0), status_(BNB_OK) {
+    : backend_(backend), queue_(queue), bytes_(bytes > 0 ? size_t(bytes) : 0), status_(BNB_OK) {
   if (bytes_ == 0) return;
   if (backend_) {
-    status_ = backend_->borrow(queue_, bytes_, &data_);
+    status_ = borrow(backend_, queue_, bytes_, &data_);
   } else {
     data_ = std::malloc(bytes_);
     if (!data_) status_ = fail(BNB_ERROR_OUT_OF_MEMORY, "no memory for %zu bytes", bytes_);
@@ -55,7 +55,7 @@ Temporary::Temporary(const Backend *backend, const Queue &queue, int64_t bytes)
 
 Temporary::~Temporary() {
   if (backend_) {
-    backend_->give_back(queue_, data_, bytes_);
+    if (data_) give_back(backend_, queue_, data_, bytes_);
   } else {
     std::free(data_);
   }

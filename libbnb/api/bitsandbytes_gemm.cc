@@ -50,10 +50,17 @@ const int8_t *check_side(Check &check, Pointers &pointers, const Side &side, int
   return static_cast<const int8_t *>(check.input(side.name, bytes.get(), bit(DType::kI8)).data);
 }
 
-// A side of one product as the operation wants it: vectors that lie across become compact ones in `turned`.
-const int8_t *turn(Check &check, const Side &side, const int8_t *data, const Temporary &turned, const Queue &queue, bnb_status *status) {
+// The n elements of a temporary, as operations of this check get pointers; NULL if it has none.
+template <typename T>
+T *placed(Check &check, Pointers &pointers, DType dtype, const Temporary &memory, int64_t n) {
+  if (!memory.data()) return nullptr;
+  Bare tensor(pointers, dtype, memory.data<const void>(), n);
+  return static_cast<T *>(check.input("temporary memory", tensor.get(), bit(dtype)).data);
+}
+
+// A side of one product as the operation wants it: vectors that lie across become compact ones at `out`.
+const int8_t *turn(Check &check, const Side &side, const int8_t *data, int8_t *out, const Queue &queue, bnb_status *status) {
   if (!side.across) return data;
-  auto *const out = turned.data<int8_t>();
   if (*status == BNB_OK) {
     *status = check.run(&Backend::transpose_int8, {data, side.inner, side.outer, side.ld, out}, queue.stream);
   }
@@ -81,11 +88,13 @@ bnb_status multiply(Pointers &pointers, const char *function, const Batch &batch
   const Temporary turned_a(pointers.backend(), queue, batch.a.across ? m * k : 0),
       turned_b(pointers.backend(), queue, batch.b.across ? n * k : 0);
   if (turned_a.status() != BNB_OK || turned_b.status() != BNB_OK) return pointers.finish(BNB_ERROR_OUT_OF_MEMORY);
-  bnb_status status = BNB_OK;
+  int8_t *const a_across = placed<int8_t>(check, pointers, DType::kI8, turned_a, m * k);
+  int8_t *const b_across = placed<int8_t>(check, pointers, DType::kI8, turned_b, n * k);
+  bnb_status status = check.finish();
   for (int64_t i = 0; i < batch.count && status == BNB_OK; ++i) {
     GemmInt8Args args{};
-    args.a = turn(check, batch.b, b + i * batch.b.stride, turned_b, queue, &status);
-    args.b = turn(check, batch.a, a + i * batch.a.stride, turned_a, queue, &status);
+    args.a = turn(check, batch.b, b + i * batch.b.stride, b_across, queue, &status);
+    args.b = turn(check, batch.a, a + i * batch.a.stride, a_across, queue, &status);
     args.m = n;
     args.n = m;
     args.k = k;
@@ -118,16 +127,17 @@ bnb_status multiply_rows_to_int8(const char *function, int m, int n, int k, cons
   if (!check.ok()) return check.finish();
   Bare bytes(pointers, DType::kI8, C, span_of(n, k, ldc, 0, 1)), scale_tensor(pointers, DType::kF32, scaled ? scales : nullptr, k);
   const Side a{"A", A, k, m > 0 ? m : 0, lda, false, 0}, b{"B", B, n, m > 0 ? m : 0, ldb, false, 0};
-  const int8_t *a_data = check_side(check, pointers, a, 1), *b_data = check_side(check, pointers, b, 1);
+  check_side(check, pointers, a, 1);
+  check_side(check, pointers, b, 1);
   SaturateInt8Args args{};
   args.out = static_cast<int8_t *>(check.output("C", bytes.get(), bit(DType::kI8)).data);
   if (scaled) args.scales = check.input("row_scale", scale_tensor.get(), bit(DType::kF32)).data;
   if (check.finish() != BNB_OK) return pointers.finish(check.finish());
   const Temporary sums(pointers.backend(), pointers.queue(), int64_t(n) * k * int64_t(sizeof(int32_t)));
   if (sums.status() != BNB_OK) return pointers.finish(sums.status());
-  bnb_status status = multiply_rows(pointers, function, m, n, k, a_data, b_data, sums.data<int32_t>(), lda, ldb, k);
+  bnb_status status = multiply_rows(pointers, function, m, n, k, A, B, sums.data<int32_t>(), lda, ldb, k);
   if (status != BNB_OK) return status;
-  args.a = sums.data<int32_t>();
+  args.a = placed<const int32_t>(check, pointers, DType::kI32, sums, int64_t(n) * k);
   args.rows = n;
   args.cols = k;
   args.out_stride = ldc;

@@ -152,25 +152,29 @@ bool Check::describe(const char *name, const DLTensor &tensor, Layout layout, Vi
 bool Check::begin_of_buffer(const char *name, const DLTensor &tensor, uint64_t bytes, uintptr_t *begin) {
   *begin = 0;
   if (bytes == 0) return true;
-  uint64_t most = 0, end = 0;
-  const bnb_status status = backend_->buffer_bytes(device_, tensor.data, &most);
+  uint64_t most = 0, offset = 0, end = 0;
+  void *buffer = tensor.data;
+  backend_->buffer_at(tensor.data, &buffer, &offset);  // changes nothing where data is a handle
+  const bnb_status status = backend_->buffer_bytes(device_, buffer, &most);
   if (status != BNB_OK) {
     char text[200];
     std::snprintf(text, sizeof text, "%s", bnb_last_error());
     status_ = fail(status, "%s: %s.data is %s", function_, name, text);
     return false;
   }
-  that(!__builtin_add_overflow(tensor.byte_offset, bytes, &end) && end <= most,
+  that(!__builtin_add_overflow(tensor.byte_offset, bytes, &end) && !__builtin_add_overflow(end, offset, &end) && end <= most,
        "%s reaches beyond its buffer (byte_offset %llu and %llu bytes, the buffer has %llu)", name,
        (unsigned long long)tensor.byte_offset, (unsigned long long)bytes, (unsigned long long)most);
   // One buffer has one span, so that overlaps are found. Entries of a list are compared with those known before it alone.
   for (int i = 0; i < range_count_ && ok(); ++i) {
-    if (ranges_[i].data != tensor.data) continue;
-    *begin = ranges_[i].begin >> Handles::kOffsetBits << Handles::kOffsetBits;
+    if (handles_.buffer(reinterpret_cast<void *>(ranges_[i].begin)) != buffer) continue;
+    *begin = (ranges_[i].begin >> Handles::kOffsetBits << Handles::kOffsetBits) + offset;
     return true;
   }
-  if (ok()) *begin = handles_.add(tensor.data);
-  if (ok() && *begin == 0) status_ = fail(BNB_ERROR_OUT_OF_MEMORY, "%s: no room to list all buffers of the call", function_);
+  if (!ok()) return false;
+  *begin = handles_.add(buffer);
+  if (*begin == 0) status_ = fail(BNB_ERROR_OUT_OF_MEMORY, "%s: no room to list all buffers of the call", function_);
+  *begin += offset;
   return ok();
 }
 
@@ -195,7 +199,7 @@ View Check::add(const char *name, const DLTensor *tensor, uint32_t dtypes, Layou
   }
   if (view.bytes > 0 && range_count_ < kMaxTensors) {
     const uintptr_t begin = reinterpret_cast<uintptr_t>(view.data);
-    ranges_[range_count_++] = {name, begin, begin + uintptr_t(view.bytes), output, tensor->data};
+    ranges_[range_count_++] = {name, begin, begin + uintptr_t(view.bytes), output};
   }
   return view;
 }

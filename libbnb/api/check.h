@@ -86,7 +86,6 @@ class Check {
     const char *name;
     uintptr_t begin, end;
     bool output;
-    const void *data;  // of the tensor
   };
   static constexpr int kMaxTensors = 12;
 

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "core/launches.h"
 #include "core/status.h"
 #include "core/workspace.h"
 
@@ -22,6 +23,21 @@ const Backend *backend_with_addresses() {
 constexpr DLDevice kHost{kDLCPU, 0};
 
 }  // namespace
+
+bnb_status borrow(const Backend *backend, const Queue &queue, size_t bytes, void **data) {
+  if (launches::records(queue.stream)) {
+    return fail(BNB_ERROR_INVALID_ARGUMENT, "with bnb_metal_recorder() all memory has to be managed, and none can be taken");
+  }
+  return backend->borrow ? backend->borrow(queue, bytes, data) : backend->allocate_managed(queue.device, bytes, data);
+}
+
+void give_back(const Backend *backend, const Queue &queue, void *data, size_t bytes) {
+  if (backend->borrow) {
+    backend->give_back(queue, data, bytes);
+  } else {
+    backend->release(queue.device, data);
+  }
+}
 
 Pointers::Pointers(const char *function, void *stream, std::initializer_list<const void *> all) : function_(function) {
   const Backend *backend = backend_with_addresses();
@@ -43,7 +59,7 @@ DLDevice Pointers::current_device() {
 }
 
 Pointers::~Pointers() {
-  for (int i = count_; i-- > 0;) backend_->give_back(queue_, copies_[i].device, size_t(copies_[i].bytes));
+  for (int i = count_; i-- > 0;) give_back(backend_, queue_, copies_[i].device, size_t(copies_[i].bytes));
 }
 
 bool Pointers::is_host(const void *data) const {
@@ -74,18 +90,33 @@ void *Pointers::place(const void *data, int64_t bytes, bool written, DLDevice *d
     if (begin < other + copies_[i].bytes && other < end && (written || copies_[i].written)) {
       return problem(BNB_ERROR_INVALID_ARGUMENT, "an output overlaps another argument");
     }
+    if (begin == other && bytes <= copies_[i].bytes) return copies_[i].device;  // an input that is there
   }
   if (count_ == kMostCopies) return problem(BNB_ERROR_INTERNAL, "more pointers than any function has");
   void *copy = nullptr;
-  bnb_status status = backend_->borrow(queue_, size_t(bytes), &copy);
+  bnb_status status = borrow(backend_, queue_, size_t(bytes), &copy);
   if (status != BNB_OK) return problem(status, bnb_last_error());
   copies_[count_++] = {where, copy, bytes, written};
   // An output's bytes, too: some functions leave gaps between rows as they are.
-  if (!workspace::querying()) status = backend_->copy(queue_.device, copy, kHost, data, size_t(bytes), queue_.stream);
+  if (!workspace::querying()) status = copy_to_device(copy, data, bytes);
   return status == BNB_OK ? copy : problem(status, bnb_last_error());
 }
 
+// Memory that was just allocated and is the host's, too, is written without waiting for the stream.
+bnb_status Pointers::copy_to_device(void *copy, const void *data, int64_t bytes) {
+  if (backend_->borrow) return backend_->copy(queue_.device, copy, kHost, data, size_t(bytes), queue_.stream);
+  std::memcpy(copy, data, size_t(bytes));
+  return BNB_OK;
+}
+
+bnb_status Pointers::copy_back(const Copy &copy) {
+  return backend_->copy(kHost, copy.host, queue_.device, copy.device, size_t(copy.bytes), queue_.stream);
+}
+
 bnb_status Pointers::read(void *to, const void *from, int64_t bytes) {
+  if (launches::records(queue_.stream)) {
+    return fail(BNB_ERROR_INVALID_ARGUMENT, "with bnb_metal_recorder() nothing can be read before the launches run");
+  }
   if (!is_host(from)) return backend_->copy(kHost, to, queue_.device, from, size_t(bytes), queue_.stream);
   std::memcpy(to, from, size_t(bytes));
   return BNB_OK;
@@ -94,8 +125,7 @@ bnb_status Pointers::read(void *to, const void *from, int64_t bytes) {
 bnb_status Pointers::finish(bnb_status status) {
   if (status_ != BNB_OK) return fail(status_, "%s: %s", function_, text_);
   for (int i = 0; i < count_ && status == BNB_OK && !workspace::querying(); ++i) {
-    const Copy &copy = copies_[i];
-    if (copy.written) status = backend_->copy(kHost, copy.host, queue_.device, copy.device, size_t(copy.bytes), queue_.stream);
+    if (copies_[i].written) status = copy_back(copies_[i]);
   }
   if (status == BNB_OK) return BNB_OK;
   const size_t length = std::strlen(function_);

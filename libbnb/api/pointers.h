@@ -9,8 +9,13 @@
 
 namespace bnb::api {
 
+// Memory of a device for the length of a call, given back in the reverse order; with an address that Pointers::place() takes.
+bnb_status borrow(const Backend *backend, const Queue &queue, size_t bytes, void **data);
+void give_back(const Backend *backend, const Queue &queue, void *data, size_t bytes);
+
 // The pointers of a call of bitsandbytes.h. If one of them is a device's, the call runs there: host memory among the others gets a
-// copy on the device, and what the call wrote there is copied back, which waits for the stream. Managed memory is where it is needed.
+// copy on the device, and what the call wrote there is copied back, which waits for the stream. Managed memory is where it is needed;
+// it is the only memory of a device whose buffers are handles that has addresses.
 class Pointers {
  public:
   // Host memory all of them.
@@ -48,6 +53,8 @@ class Pointers {
   static constexpr int kMostCopies = 12;
 
   void *problem(bnb_status status, const char *text);
+  bnb_status copy_to_device(void *copy, const void *data, int64_t bytes);
+  bnb_status copy_back(const Copy &copy);
 
   const char *function_;
   Queue queue_{{kDLCPU, 0}, nullptr};

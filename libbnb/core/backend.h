@@ -54,6 +54,10 @@ struct Backend {
 
   // bnb_metal_play(), on Metal alone.
   bnb_status (*play)(DLDevice, const bnb_metal_launch *list, int64_t count, void *temporary, void *stream) = nullptr;
+
+  // Where DLTensor.data is a handle it may also be an address that allocate_managed gave, or one behind it: the buffer that this is,
+  // and which byte of it. False for anything else.
+  bool (*buffer_at)(const void *address, void **handle, uint64_t *offset) = nullptr;
 };
 
 // The i-th backend of this library in the order of libbnb/meson.build, NULL past the last; and the one for a device.

@@ -27,6 +27,8 @@ constexpr Backend make_backend() {
   backend.synchronize = synchronize;
   backend.prefetch = prefetch;
   backend.buffer_bytes = bytes_of_buffer;
+  backend.buffer_at = buffer_at;
+  backend.home_of = home_of;
   backend.play = play;
   return backend;
 }

@@ -462,9 +462,12 @@ void check_refusals(Suite &suite) {
     if (filled == BNB_ERROR_UNSUPPORTED) return std::string("UNSUPPORTED: ") + bnb_last_error();
     if (filled != BNB_OK) return bnb_last_error();
     const char *backend = bnb_backend_name(1);
-    const DLDevice gpu{backend && std::strcmp(backend, "hip") == 0 ? kDLROCM : kDLCUDA, 0};
-    const bool managed = backend && std::strcmp(backend, "metal") != 0 && bnb_device_count(backend) > 0;
-    if (managed) bnb_synchronize(gpu, nullptr);
+    const DLDeviceType type = backend && std::strcmp(backend, "hip") == 0 ? kDLROCM
+                              : backend && std::strcmp(backend, "metal") == 0 ? kDLMetal
+                                                                              : kDLCUDA;
+    const DLDevice gpu{type, 0};
+    const bool managed = backend && bnb_device_count(backend) > 0;
+    if (managed && bnb_synchronize(gpu, nullptr) != BNB_OK) return bnb_last_error();
     const bool right = bytes[0] == 5 && bytes[98] == 5 && bytes[99] == 7;
     if (bnb_free(managed ? gpu : DLDevice{kDLCPU, 0}, bytes) != BNB_OK) return bnb_last_error();
     return right ? "" : "cfill_uint8 in managed memory did not fill it";
@@ -474,7 +477,7 @@ void check_refusals(Suite &suite) {
 }  // namespace
 
 CONFORMANCE(bitsandbytes) {
-  suite.leave_out(kDLMetal, "its buffers are handles, and these functions take addresses");
+  suite.take_addresses();
   check_quantizers(suite);
   check_int8(suite);
   check_int8_products(suite);

@@ -12,6 +12,8 @@
 namespace conformance {
 namespace {
 
+bool handles_are_managed = false;
+
 constexpr int64_t kDeviceMargin = 256;  // bytes under watch on either side of a tensor in a device's memory
 
 int64_t page_size() {
@@ -32,6 +34,8 @@ bool all_are(const uint8_t *bytes, int64_t count, uint8_t value) {
 }
 
 }  // namespace
+
+void use_managed_memory_for_handles(bool on) { handles_are_managed = on; }
 
 Pages take_pages(int64_t bytes) {
   const int64_t page = page_size();
@@ -62,6 +66,7 @@ void give_back_pages(Pages pages) {
 Buffer::Buffer(const Tensor &tensor, DLDevice device, const Placement &placement)
     : tensor_(tensor), device_(device), placement_(placement), shape_(tensor.shape) {
   const int64_t span = tensor.span();
+  const bool handles = device.device_type == kDLMetal, managed = handles && handles_are_managed;
   uint8_t *base;
   if (device.device_type == kDLCPU) {
     pages_ = take_pages(span + placement.misaligned);
@@ -72,7 +77,7 @@ Buffer::Buffer(const Tensor &tensor, DLDevice device, const Placement &placement
   } else {
     lead_ = kDeviceMargin + placement.misaligned;
     size_ = lead_ + span + kDeviceMargin;
-    if (bnb_allocate(device, size_t(size_), &allocation_) != BNB_OK) return;
+    if ((managed ? bnb_allocate_managed : bnb_allocate)(device, size_t(size_), &allocation_) != BNB_OK) return;
     Bytes image(static_cast<size_t>(size_));
     fill_image(image.data());
     if (bnb_copy(device, allocation_, {kDLCPU, 0}, image.data(), image.size(), nullptr) != BNB_OK) return;
@@ -86,7 +91,7 @@ Buffer::Buffer(const Tensor &tensor, DLDevice device, const Placement &placement
   if (tensor.row_stride) strides_[0] = tensor.row_stride;
 
   // A Metal buffer is a handle: views of it are byte offsets.
-  const int64_t offset = device.device_type == kDLMetal ? lead_ : placement.offset ? placement.misaligned : 0;
+  const int64_t offset = handles && !managed ? lead_ : placement.offset ? placement.misaligned : 0;
   descriptor_.data = base + (lead_ - offset);
   descriptor_.byte_offset = uint64_t(offset);
   descriptor_.device = device;

@@ -26,6 +26,9 @@ struct Pages {
 Pages take_pages(int64_t bytes);  // at least `bytes`, at least one page; used ones are used again
 void give_back_pages(Pages pages);
 
+// On: buffers on devices whose data are handles are managed memory, which has addresses.
+void use_managed_memory_for_handles(bool on);
+
 // A tensor in memory: its descriptor, and the checks after the call.
 class Buffer {
  public:

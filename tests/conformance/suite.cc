@@ -105,17 +105,6 @@ void Suite::skip(const std::string &reason) {
   ++skip_reasons_[reason];
 }
 
-void Suite::leave_out(DLDeviceType type, const char *why) {
-  left_out_ = type;
-  left_out_why_ = why;
-}
-
-bool Suite::left_out(const Target &target) {
-  if (!left_out_why_ || target.device.device_type != left_out_) return false;
-  skip(target.name + ": " + left_out_why_);
-  return true;
-}
-
 void Suite::record(const std::string &name, const Target &target, const std::string &problem) {
   if (problem.compare(0, 12, "UNSUPPORTED:") == 0) return skip(target.name + " " + problem);
   if (problem.empty()) {
@@ -141,7 +130,6 @@ void Suite::check(const std::string &name, const Make &make) {
   now_running(name.c_str(), reference_.name.c_str());
   const std::string trouble = run(call, reference_, kPlain, &want);
   for (const Target &target : targets_) {
-    if (left_out(target)) continue;
     std::string problem = trouble;
     now_running(name.c_str(), target.name.c_str());
     for (const Placement &placement : kPlacements) {
@@ -163,7 +151,6 @@ void Suite::check_on_each(const std::string &name, const Test &test) {
     return;
   }
   for (const Target &target : targets_) {
-    if (left_out(target)) continue;
     Random random(seed_of(options_.seed, name));
     now_running(name.c_str(), target.name.c_str());
     record(name, target, test(target, random));

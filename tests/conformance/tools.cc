@@ -232,7 +232,7 @@ void filling_cases(Suite &suite) {
 }  // namespace
 
 CONFORMANCE(tools) {
-  suite.leave_out(kDLMetal, "its buffers are handles, and these functions take addresses");
+  suite.take_addresses();
   nearest_cases(suite);
   int8_cases(suite);
   quantile_cases(suite);

@@ -75,7 +75,7 @@ class Draw {
   std::string judge(const char *function, void *data) {
     accepted_ = data != nullptr;
     const DLDevice last = devices().back();  // a GPU's, if there is one that has such memory
-    if (std::strcmp(function, "cget_managed_ptr") == 0) bnb_free(last.device_type == kDLMetal ? kCpu : last, data);
+    if (std::strcmp(function, "cget_managed_ptr") == 0) bnb_free(last, data);
     return check_memory(function);
   }
   bool accepted() const { return accepted_; }
@@ -89,11 +89,8 @@ class Draw {
     uint8_t *begin;  // of what the call gets: the pages, or their image on a device
   };
 
-  // Names of the CPU take host memory; a Metal buffer is no address.
-  static DLDevice device_for(const char *function) {
-    const DLDevice last = devices().back();
-    return last.device_type == kDLMetal || std::strstr(function, "cpu") ? kCpu : last;
-  }
+  // Names of the CPU take host memory.
+  static DLDevice device_for(const char *function) { return std::strstr(function, "cpu") ? kCpu : devices().back(); }
 
   double real() {
     const double values[] = {0.0, 1.0, 0.5, 6.0, -1.0, -0.0, 1e-40, 3e38, NAN, double(INFINITY), 0.25, 1e-3};
@@ -117,7 +114,8 @@ class Draw {
     argument.before.assign(argument.pages.begin, argument.pages.begin + argument.pages.size);
     argument.begin = argument.pages.begin;
     if (!is_cpu(device_) && random_.below(4) < far_) {  // from all in host memory to all on the device
-      images_.emplace_back(device_, argument.pages, random_.one_in(5));
+      const bool managed = random_.one_in(5) || device_.device_type == kDLMetal;  // where a buffer is no address
+      images_.emplace_back(device_, argument.pages, managed);
       argument.begin = static_cast<uint8_t *>(images_.back().data());
     }
     return argument.begin + offset;

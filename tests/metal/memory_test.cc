@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
-// Tensors whose data is a handle: copies, bounds of buffers, overlaps of views, and handles of another device.
-#include <bnb/bnb.h>
+// Tensors whose data is a handle, or an address in managed memory: copies, bounds of buffers, overlaps of views, and buffers of another
+// device.
+#include <bnb/bitsandbytes.h>
 
+#include <atomic>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <thread>
 #include <vector>
 
 namespace {
@@ -112,6 +115,62 @@ void check_list(DLDevice device) {
   bnb_free(device, results);
 }
 
+// Addresses: the first byte and others, on the host, in copies, in tensors and in calls that take nothing else.
+void check_managed(DLDevice device) {
+  void *data = nullptr, *buffer = nullptr, *foreign = nullptr;
+  const DLDevice stranger{kDLMetal, 1 - device.device_id};
+  expect(bnb_allocate_managed(device, 4000, &data) == BNB_OK && bnb_allocate(device, 4000, &buffer) == BNB_OK &&
+             bnb_allocate_managed(stranger, 4000, &foreign) == BNB_OK,
+         "allocation");
+  auto *bytes = static_cast<uint8_t *>(data);
+  std::memset(bytes, 0, 4000);
+  expect(quantize(bytes, 0, bytes + 400, 0, device, device, 100) == BNB_OK, "addresses that only touch");
+  expect(quantize(bytes + 8, 8, bytes, 416, device, device, 100) == BNB_OK, "an address and byte_offset");
+  expect(quantize(bytes, 0, bytes + 399, 0, device, device, 100) == BNB_ERROR_INVALID_ARGUMENT && says("out overlaps A"), "an overlap");
+  expect(quantize(buffer, 0, bytes + 3900, 0, device, device, 100) == BNB_OK, "a handle and an address");
+  expect(quantize(buffer, 0, bytes + 3901, 0, device, device, 100) == BNB_ERROR_INVALID_ARGUMENT && says("out reaches beyond its buffer"),
+         "an address too near to the end");
+  expect(quantize(buffer, 0, foreign, 0, device, device, 100) == BNB_ERROR_INVALID_ARGUMENT &&
+             says("out.data is a buffer of another device"),
+         "managed memory of another device");
+
+  for (int i = 0; i < 1000; ++i) bytes[i] = uint8_t(i);
+  expect(bnb_copy(device, bytes + 2003, device, bytes + 7, 900, nullptr) == BNB_OK && bnb_synchronize(device, nullptr) == BNB_OK &&
+             std::memcmp(bytes + 2003, bytes + 7, 900) == 0,
+         "a copy between addresses");
+  expect(bnb_copy(device, bytes + 3999, kHost, "ab", 2, nullptr) == BNB_ERROR_INVALID_ARGUMENT, "a copy beyond the end");
+  expect(bnb_copy(device, bytes + 3998, kHost, "ab", 2, nullptr) == BNB_OK && bytes[3999] == 'b', "a copy up to the end");
+
+  expect(cfill_uint8(bytes + 1, nullptr, 9, 50) == BNB_OK && bnb_synchronize(device, nullptr) == BNB_OK && bytes[1] == 9 &&
+             bytes[50] == 9 && bytes[51] == 51,
+         "a function of addresses");
+  uint8_t host[50];
+  expect(cfill_uint8(host, nullptr, 8, 50) == BNB_OK && host[49] == 8, "host memory");
+  expect(bnb_free(device, bytes + 1) == BNB_ERROR_INVALID_ARGUMENT && says("behind where its managed memory begins"),
+         "freeing from the middle");
+  expect(cfill_uint8(bytes, nullptr, 3, 4000) == BNB_OK && bnb_free(device, bytes) == BNB_OK && bnb_synchronize(device, nullptr) == BNB_OK,
+         "freeing what queued work needs");
+  expect(bnb_free(device, buffer) == BNB_OK && bnb_free(stranger, foreign) == BNB_OK, "freeing");
+}
+
+// Many threads allocate, look and free at once.
+void check_threads(DLDevice device) {
+  std::vector<std::thread> threads;
+  std::atomic<int> wrong{0};
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([&, i] {
+      void *mine[20] = {};
+      for (int round = 0; round < 50; ++round) {
+        for (void *&data : mine) wrong += bnb_allocate_managed(device, size_t(64 * (i + 1)), &data) != BNB_OK;
+        for (void *data : mine) wrong += bnb_copy(device, static_cast<char *>(data) + i, kHost, "x", 1, nullptr) != BNB_OK;
+        for (void *data : mine) wrong += static_cast<char *>(data)[i] != 'x' || bnb_free(device, data) != BNB_OK;
+      }
+    });
+  }
+  for (std::thread &thread : threads) thread.join();
+  expect(wrong == 0, "threads with managed memory of their own");
+}
+
 }  // namespace
 
 int main() {
@@ -123,6 +182,8 @@ int main() {
     }
     check_views(device);
     check_list(device);
+    check_managed(device);
+    check_threads(device);
   }
   std::printf("%d failures\n", failures);
   return failures != 0;

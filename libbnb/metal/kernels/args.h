@@ -110,11 +110,75 @@ struct Int8Args {
   uint32_t unused;
 };
 
+// The outliers of fp16 rows in coordinate form.
+struct OutlierArgs {
+  Int8Args matrix;
+  uint32_t aligned_offsets, aligned_indices, aligned_values;  // to an element
+  uint32_t unused;
+};
+
 struct Int8MmArgs {
   int64_t rows, cols;
   BiasArgs bias;
   uint32_t aligned_in, aligned_out, aligned_stats;  // to an element
   uint32_t unused;
+};
+
+// Arrays that a kernel goes through once.
+struct ArrayArgs {
+  int64_t n;
+  uint32_t aligned_a, aligned_b;  // to 16 bytes: what is read first or alone, and the other one
+};
+
+struct CopyArgs {
+  int64_t bytes;
+  uint32_t aligned;  // both sides, to 16 bytes
+  uint32_t unused;
+};
+
+struct FillArgs {
+  int64_t bytes;
+  uint32_t pattern;  // of four bytes that are the same, or of the number that fills
+  uint32_t aligned;  // to 16 bytes
+};
+
+// Elements first .. last - 1 of a history of gradient norms become the sum of sums.
+struct HistoryArgs {
+  int64_t sums, first, last;
+};
+
+struct HistogramArgs {
+  int64_t n, row_length;
+  uint32_t aligned_index;   // rows and cols, to 4 bytes
+  uint32_t aligned_floats;  // the histogram and what is added, to 4 bytes
+};
+
+// One digit of a search for quantiles: the upper 16 bits of keys, then the next and the last 8.
+struct CountArgs {
+  int64_t n;
+  uint32_t level;    // 0, 1, 2
+  uint32_t aligned;  // to 16 bytes
+};
+struct QuantileArgs {
+  uint64_t fractions[256];  // float64, as bits: how far a quantile lies above the element below it
+  uint32_t below[256];      // the place of that element
+  uint32_t last;            // place
+  uint32_t level;
+};
+
+struct TransposeArgs {
+  int64_t rows, cols, a_stride, tiles;
+  Divisor across;                    // tiles
+  uint32_t aligned_a, aligned_out;  // every row, to 16 bytes
+};
+
+struct SaturateArgs {
+  int64_t rows, cols, out_stride, pieces;
+  Divisor across;            // pieces of 16 elements
+  uint32_t aligned_in;       // to 4 bytes
+  uint32_t aligned_out;      // every row, to 16 bytes
+  uint32_t aligned_scales;   // to 4 bytes
+  uint32_t has_scales;
 };
 
 // Sums of squares: of elements, or of sums already made.

@@ -14,15 +14,15 @@ kernel void clear_bytes(constant long &count [[buffer(0)]], device uchar *bytes 
   for (long i = long(group) * kQuantizeThreads + index; i < count; i += long(groups) * kQuantizeThreads) bytes[i] = 0;
 }
 
-// From the first byte of one buffer to the first of another.
-kernel void copy_bytes(constant long &count [[buffer(0)]], device const uchar *from [[buffer(1)]], device uchar *to [[buffer(2)]],
+kernel void copy_bytes(constant CopyArgs &args [[buffer(0)]], device const uchar *from [[buffer(1)]], device uchar *to [[buffer(2)]],
                        uint index [[thread_position_in_threadgroup]], uint group [[threadgroup_position_in_grid]],
                        uint groups [[threadgroups_per_grid]]) {
   device const uint4 *vectors_from = reinterpret_cast<device const uint4 *>(from);
   device uint4 *vectors_to = reinterpret_cast<device uint4 *>(to);
-  const long first = long(group) * kQuantizeThreads + index, step = long(groups) * kQuantizeThreads, vectors = count / 16;
+  const long first = long(group) * kQuantizeThreads + index, step = long(groups) * kQuantizeThreads;
+  const long vectors = args.aligned != 0 ? args.bytes / 16 : 0;
   for (long i = first; i < vectors; i += step) vectors_to[i] = vectors_from[i];
-  for (long i = vectors * 16 + first; i < count; i += step) to[i] = from[i];
+  for (long i = vectors * 16 + first; i < args.bytes; i += step) to[i] = from[i];
 }
 
 BNB_FLOAT_KERNELS("measure_absmax", measure_absmax)

@@ -25,6 +25,21 @@ struct NearestCode {
 BNB_FLOAT_KERNELS_WITH("quantize_blockwise_regular", quantize_regular, NearestCode)
 BNB_FLOAT_KERNELS_WITH("quantize_blockwise_any", encode_any, NearestCode)
 
+// Without scaling: the nearest code of each number.
+kernel void nearest_code(constant ArrayArgs &args [[buffer(0)]], device const uchar *code [[buffer(1)]],
+                         device const uchar *a [[buffer(2)]], device uchar *out [[buffer(3)]],
+                         uint index [[thread_position_in_threadgroup]], uint group [[threadgroup_position_in_grid]],
+                         uint groups [[threadgroups_per_grid]]) {
+  threadgroup int shared[NearestCode::kShared];
+  NearestCode::fill(shared, code, index);
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  for (long i = (long(group) * kQuantizeThreads + index) * kItems; i < args.n; i += long(groups) * kQuantizeThreads * kItems) {
+    float x[kItems];
+    load_floats<F32>(a, args.aligned_a != 0, i, args.n - i, x);
+    NearestCode::write(shared, out, args.aligned_b != 0, i, args.n - i, x);
+  }
+}
+
 struct AnyCode {
   enum : int { kValues = 256 };
   static inline float value(device const uchar *code, uint i) { return load_f32(code, false, i); }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // out = S @ B for a sparse S in coordinate form: values are sorted by rows (sort.metal), then each thread adds up rows of B times the
-// values of a row of S for some columns, by fma. SUM; the sort is stable, so that values of a row are added in the order in which they came.
+// values of a row of S for some columns, by fma. SUM; the sort is stable, so that values of a row are added in the order in which they
+// came.
 //
 // A B that stands on its side is turned first, as far as S needs it. Where an index lies outside of its matrix, the CPU returns an error;
 // here nobody can wait to be told, and the value counts for nothing.

@@ -25,13 +25,22 @@ inline Int8Scale int8_scale(float absmax) {
   return made;
 }
 
-// x scaled so that absmax becomes 127, half to even; 0 where there is a NaN.
-inline int int8_code(Int8Scale scale, float x) {
+// x scaled so that absmax becomes 127; 0 where absmax is no number above zero.
+inline float scaled_to_int8(Int8Scale scale, float x) {
   const uint bits = bits_from_float(scale.absmax);
-  if (bits == 0 || bits > kInfinityBits) return 0;
-  if (bits == kInfinityBits) return magnitude_bits(x) == kInfinityBits ? (bits_from_float(x) >> 31 != 0 ? -127 : 127) : 0;
+  if (bits == 0 || bits > kInfinityBits) return 0.0f;
+  if (bits == kInfinityBits) return magnitude_bits(x) == kInfinityBits ? (bits_from_float(x) >> 31 != 0 ? -127.0f : 127.0f) : 0.0f;
   const bool divides = bits_from_float(scale.factor) == kInfinityBits;
-  return int(rint(divides ? ieee::multiply(ieee::divide(x, scale.absmax), 127.0f) : ieee::multiply(x, scale.factor)));
+  return divides ? ieee::multiply(ieee::divide(x, scale.absmax), 127.0f) : ieee::multiply(x, scale.factor);
+}
+
+// The same, half to even.
+inline int int8_code(Int8Scale scale, float x) { return int(rint(scaled_to_int8(scale, x))); }
+
+// x as a number of low to 127, half to even; 0 for NaN.
+inline int saturated_code(float x, float low) {
+  if (magnitude_bits(x) > kInfinityBits) return 0;
+  return int(rint(x > 127.0f ? 127.0f : x < low ? low : x));
 }
 
 // Element i of an array of a float dtype that is known when the kernel runs: BiasArgs::dtype.

@@ -20,6 +20,17 @@ Grid by_columns(const Commands &commands, kernels::Int8Args *args) {
   return {args->strips * args->slices, int(kThreads)};
 }
 
+// A compact matrix of fp16, as bitsandbytes' functions have it.
+kernels::Int8Args fp16_args(const Commands &commands, const void *a, int64_t rows, int64_t cols, float threshold) {
+  Int8Rows matrix{};
+  matrix.dtype = DType::kF16;
+  matrix.a = commands.place(a);
+  matrix.rows = rows;
+  matrix.cols = matrix.row_stride = cols;
+  matrix.threshold = threshold;
+  return int8_args(commands, matrix);
+}
+
 }  // namespace
 
 kernels::Int8Args int8_args(const Commands &commands, const Int8Rows &rows) {
@@ -111,6 +122,41 @@ bnb_status dequantize_int8_mm(const DequantizeInt8MmArgs &args, Queue queue) {
   kernel_args.aligned_stats = commands.aligned(4, args.row_stats, args.col_stats);
   commands.run({"int8", "dequantize_int8_mm", args.dtype}, {commands.groups_for(args.rows), int(kThreads)}, kernel_args, args.a,
                args.row_stats, args.col_stats, args.bias, args.out);
+  return commands.commit();
+}
+
+bnb_status int8_stats(const Int8StatsArgs &args, Queue queue) {
+  Commands commands(queue);
+  const int64_t words = args.col_stats ? args.cols : 0;
+  const Workspace maxima(queue, size_t(words) * sizeof(uint32_t));
+  commands.need(maxima.status());
+  kernels::Int8Args kernel_args = fp16_args(commands, args.a, args.rows, args.cols, args.threshold);
+  kernel_args.marks = args.row_outliers != nullptr;
+  kernel_args.aligned_stats = commands.aligned(4, args.row_stats, args.col_stats);
+  const Grid columns = by_columns(commands, &kernel_args), over_words{commands.groups_for(ceil_div(words, kThreads)), int(kThreads)};
+  const int64_t row_groups = kernel_args.wide ? args.rows : ceil_div(args.rows, kThreads / kSimdWidth);
+  commands.run({"int8_sparse", "measure_int8_rows"}, {commands.groups_for(row_groups > 0 ? row_groups : 1), int(kThreads)}, kernel_args,
+               args.a, args.row_stats, args.row_outliers);
+  if (args.col_stats) {
+    clear_words(commands, commands.place(maxima), words);
+    commands.run({"int8", "measure_int8_cols", DType::kF16}, columns, kernel_args, args.a, maxima);
+    commands.run({"int8_sparse", "store_int8_maxima"}, over_words, kernel_args, maxima, args.col_stats);
+  }
+  return commands.commit();
+}
+
+bnb_status quantize_int8_sparse(const QuantizeInt8SparseArgs &args, Queue queue) {
+  Commands commands(queue);
+  if (args.rows == 0 || args.cols == 0) return commands.commit();
+  kernels::Int8Args kernel_args = fp16_args(commands, args.a, args.rows, args.cols, args.threshold);
+  kernel_args.aligned_stats = commands.aligned(4, args.row_stats, args.col_stats);
+  const Grid columns = by_columns(commands, &kernel_args);
+  commands.run({"int8_sparse", "encode_int8"}, columns, kernel_args, args.a, args.row_stats, args.col_stats, args.out_row, args.out_col);
+  if (!args.row_offsets) return commands.commit();
+  const kernels::OutlierArgs outliers{kernel_args, commands.aligned(4, args.row_offsets),
+                                      commands.aligned(4, args.row_indices, args.col_indices), commands.aligned(2, args.values), 0};
+  commands.run({"int8_sparse", "write_outliers"}, {commands.groups_for(ceil_div(args.rows, kThreads / kSimdWidth)), int(kThreads)},
+               outliers, args.a, args.row_offsets, args.row_indices, args.col_indices, args.values);
   return commands.commit();
 }
 
