@@ -2,6 +2,7 @@
 // Tensors whose data is a handle, or an address in managed memory: copies, bounds of buffers, overlaps of views, and buffers of another
 // device.
 #include <bnb/bitsandbytes.h>
+#include <bnb/metal.h>
 
 #include <atomic>
 #include <cstdint>
@@ -144,6 +145,17 @@ void check_managed(DLDevice device) {
   expect(cfill_uint8(bytes + 1, nullptr, 9, 50) == BNB_OK && bnb_synchronize(device, nullptr) == BNB_OK && bytes[1] == 9 &&
              bytes[50] == 9 && bytes[51] == 51,
          "a function of addresses");
+  auto *const halves = reinterpret_cast<bnb_fp16 *>(bytes);
+  float stats[2];
+  int64_t count = 0;
+  size_t temporary = 0;
+  expect(cget_row_stats(halves, stats, 0.0f, 2, 8, bnb_metal_recorder()) == BNB_ERROR_INVALID_ARGUMENT && says("has to be managed"),
+         "host memory in a list of launches");
+  expect(cget_row_stats(halves, reinterpret_cast<float *>(bytes + 64), 0.0f, 2, 8, bnb_metal_recorder()) == BNB_OK,
+         "addresses in a list of launches");
+  const bnb_metal_launch *launches = bnb_metal_take(&count, &temporary);
+  expect(count == 1 && launches[0].buffers[0].buffer && launches[0].buffers[0].buffer != data && launches[0].buffers[1].offset == 64,
+         "the buffer of an address on the list");
   uint8_t host[50];
   expect(cfill_uint8(host, nullptr, 8, 50) == BNB_OK && host[49] == 8, "host memory");
   expect(bnb_free(device, bytes + 1) == BNB_ERROR_INVALID_ARGUMENT && says("behind where its managed memory begins"),
