@@ -273,6 +273,8 @@ void check_layer(Suite &suite, const std::string &name, const Layer &c) {
   });
 }
 
+std::string name_in(DLDataType dtype, const Shape &s) { return std::string(name_of(dtype)) + "/" + text_of(s); }
+
 // Every edge of the kernels: lanes, vectors of 16 to 64 bytes, tiles, stretches of K, panels.
 std::vector<Shape> shapes(bool quick) {
   std::vector<Shape> list;
@@ -303,29 +305,36 @@ CONFORMANCE(gemm_int8) {
   for (const Shape &s : shapes(suite.quick())) {
     suite.check("gemm_int8/sums/" + text_of(s), [&](Random &random) { return integers(s, random); });
   }
-  for (DLDataType dtype : kFloats) {
-    const std::string of = std::string(name_of(dtype)) + "/";
-    for (int64_t m : {1, 2, 4, 7, 16, 19, 40, 72}) {
-      for (const Shape &s : {Shape{m, 70, 208}, Shape{m, 33, 65, 3}, Shape{m, 5, 1}, Shape{m, 16, 0}}) {
-        suite.check("gemm_int8/scaled/" + of + text_of(s), [&](Random &random) { return scaled(s, dtype, nullptr, random); });
-        for (DLDataType bias : kFloats) {
-          suite.check("gemm_int8/scaled/" + of + text_of(s) + "/bias_" + name_of(bias),
+  Turns turns(suite.quick());
+  for (int64_t m : {1, 2, 4, 7, 16, 19, 40, 72}) {
+    for (const Shape &s : {Shape{m, 70, 208}, Shape{m, 33, 65, 3}, Shape{m, 5, 1}, Shape{m, 16, 0}}) {
+      turns.each_dtype([&](DLDataType dtype) {
+        suite.check("gemm_int8/scaled/" + name_in(dtype, s), [&](Random &random) { return scaled(s, dtype, nullptr, random); });
+      });
+      for (DLDataType bias : kFloats) {
+        turns.each_dtype([&](DLDataType dtype) {
+          suite.check("gemm_int8/scaled/" + name_in(dtype, s) + "/bias_" + name_of(bias),
                       [&](Random &random) { return scaled(s, dtype, &bias, random); });
-        }
+        });
       }
-      for (int64_t outliers : {0, 1, 5, 40}) {
-        for (const Shape &s : {Shape{m, 70, 208}, Shape{m, 33, 65, 3}, Shape{m, 3, 41}}) {
-          suite.check_on_each("gemm_int8/mixed/" + of + text_of(s) + "/outliers" + std::to_string(outliers),
+    }
+    for (int64_t outliers : {0, 1, 5, 40}) {
+      for (const Shape &s : {Shape{m, 70, 208}, Shape{m, 33, 65, 3}, Shape{m, 3, 41}}) {
+        turns.each_dtype([&](DLDataType dtype) {
+          suite.check_on_each("gemm_int8/mixed/" + name_in(dtype, s) + "/outliers" + std::to_string(outliers),
                               [&](const Target &target, Random &random) {
                                 return test_mixed(make_mixed(s, dtype, outliers, random), target);
                               });
-        }
+        });
       }
-      for (float threshold : {0.0f, 6.0f, 1.0f}) {
-        for (const Shape &s : {Shape{m, 70, 208}, Shape{m, 33, 65, 3}, Shape{m, 0, 7}, Shape{m, 9, 0}, Shape{0, 9, 8}}) {
-          const std::string name = "gemm_int8/linear/" + of + text_of(s) + "/threshold" + std::to_string(int(threshold));
-          check_layer(suite, name, {s, dtype, threshold, true});
-          check_layer(suite, name + "/no_bias", {s, dtype, threshold, false});
+    }
+    for (float threshold : {0.0f, 6.0f, 1.0f}) {
+      for (const Shape &s : {Shape{m, 70, 208}, Shape{m, 33, 65, 3}, Shape{m, 0, 7}, Shape{m, 9, 0}, Shape{0, 9, 8}}) {
+        for (bool bias : {true, false}) {
+          turns.each_dtype([&](DLDataType dtype) {
+            const std::string name = "gemm_int8/linear/" + name_in(dtype, s) + "/threshold" + std::to_string(int(threshold));
+            check_layer(suite, bias ? name : name + "/no_bias", {s, dtype, threshold, bias});
+          });
         }
       }
     }

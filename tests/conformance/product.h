@@ -27,13 +27,12 @@ void check_product(Suite &suite, const ProductCase &c);
 // Each case with each float dtype, or one of them in turn in quick runs. `choose` gets it with its dtype and gives it a format.
 template <typename Choose>
 void check_shapes(Suite &suite, const std::vector<ProductCase> &cases, const Choose &choose) {
-  constexpr size_t kDtypes = std::size(kFloats);
   for (size_t i = 0; i < cases.size(); ++i) {
-    for (size_t dtype = 0; dtype < kDtypes; ++dtype) {
+    for (size_t dtype = 0; dtype < std::size(kFloats); ++dtype) {
       ProductCase c = cases[i];
       c.dtype = kFloats[dtype];
       choose(c);
-      if (suite.quick() && dtype != (i + i / kDtypes + i / 64) % kDtypes) continue;  // no turn for loops of three numbers of rows
+      if (suite.quick() && dtype != Turns::of(i)) continue;
       check_product(suite, c);
     }
   }

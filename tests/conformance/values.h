@@ -50,6 +50,25 @@ inline Corners corners_of(DLDataType dtype) {
 
 constexpr DLDataType kFloats[] = {kF32, kF16, kBF16};
 
+// Cases that are there for each float dtype: with all of them, or, in quick runs, with one in turn.
+class Turns {
+ public:
+  explicit Turns(bool quick) : quick_(quick) {}
+  template <typename Body>
+  void each_dtype(const Body &body) {
+    const size_t turn = of(case_++);
+    for (size_t i = 0; i < 3; ++i) {
+      if (!quick_ || i == turn) body(kFloats[i]);
+    }
+  }
+  // Which of kFloats case i has: no turn for loops of three.
+  static size_t of(size_t i) { return (i + i / 3 + i / 64) % 3; }
+
+ private:
+  bool quick_;
+  size_t case_ = 0;
+};
+
 }  // namespace conformance
 
 #endif  // TESTS_CONFORMANCE_VALUES_H_

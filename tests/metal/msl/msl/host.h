@@ -53,6 +53,9 @@ uint lane();
 
 }  // namespace metal_host
 
+// Functions that only see what threads have for themselves and what the machine holds: no access of a kernel that had to be watched.
+#define MSL_UNWATCHED __attribute__((no_sanitize_thread))
+
 #define MSL_SITE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
 #endif  // TESTS_METAL_MSL_HOST_H_

@@ -23,10 +23,10 @@ struct Exchange {
 };
 // What lane `from` brought; a lane that is not there: garbage, as Metal leaves it undefined.
 template <typename T>
-inline T exchange(Site site, T x, int from) {
+MSL_UNWATCHED inline T exchange(Site site, T x, int from) {
   static_assert(sizeof(T) <= 4, "no simdgroup function for more than 32 bits");
   Exchange<T> record{x, x, from};
-  meet(site, &record, [](void **records, int lanes) {
+  meet(site, &record, [](void **records, int lanes) MSL_UNWATCHED {
     for (int i = 0; i < lanes; ++i) {
       auto *to = static_cast<Exchange<T> *>(records[i]);
       if (to->from >= 0 && to->from < lanes) {
@@ -40,12 +40,12 @@ inline T exchange(Site site, T x, int from) {
 }
 
 template <typename T, typename Operation>
-inline T reduce(Site site, T x, Operation) {
+MSL_UNWATCHED inline T reduce(Site site, T x, Operation) {
   static_assert(sizeof(T) <= 4, "no simdgroup function for more than 32 bits");
   struct Record {
     T mine, all;
   } record{x, x};
-  meet(site, &record, [](void **records, int lanes) {
+  meet(site, &record, [](void **records, int lanes) MSL_UNWATCHED {
     T all = static_cast<Record *>(records[0])->mine;
     for (int i = 1; i < lanes; ++i) all = Operation()(all, static_cast<Record *>(records[i])->mine);
     for (int i = 0; i < lanes; ++i) static_cast<Record *>(records[i])->all = all;
@@ -54,12 +54,12 @@ inline T reduce(Site site, T x, Operation) {
 }
 
 template <typename T>
-inline T prefix_sum(Site site, T x, bool inclusive) {
+MSL_UNWATCHED inline T prefix_sum(Site site, T x, bool inclusive) {
   static_assert(sizeof(T) <= 4, "no simdgroup function for more than 32 bits");
   struct Record {
     T mine, before;
   } record{x, x};
-  meet(site, &record, [](void **records, int lanes) {
+  meet(site, &record, [](void **records, int lanes) MSL_UNWATCHED {
     T before = T(0);
     for (int i = 0; i < lanes; ++i) {
       static_cast<Record *>(records[i])->before = before;

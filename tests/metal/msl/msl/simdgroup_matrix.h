@@ -25,7 +25,7 @@ typedef simdgroup_matrix<bfloat, 8, 8> simdgroup_bfloat8x8;
 #endif
 
 template <typename T, int kCols, int kRows>
-inline simdgroup_matrix<T, kCols, kRows> make_filled_simdgroup_matrix(T value) {
+MSL_UNWATCHED inline simdgroup_matrix<T, kCols, kRows> make_filled_simdgroup_matrix(T value) {
   simdgroup_matrix<T, kCols, kRows> matrix;
   matrix.elements[0] = matrix.elements[1] = value;
   return matrix;
@@ -59,8 +59,9 @@ MSL_LOAD_AND_STORE(MSL_THREADGROUP)
 
 // d = a * b + c, summed in float in the order of k.
 template <typename D, typename A, typename B, typename C>
-inline void simdgroup_multiply_accumulate(thread simdgroup_matrix<D, 8, 8> &d, thread simdgroup_matrix<A, 8, 8> &a,
-                                          thread simdgroup_matrix<B, 8, 8> &b, thread simdgroup_matrix<C, 8, 8> &c, MSL_SITE) {
+MSL_UNWATCHED inline void simdgroup_multiply_accumulate(thread simdgroup_matrix<D, 8, 8> &d, thread simdgroup_matrix<A, 8, 8> &a,
+                                                        thread simdgroup_matrix<B, 8, 8> &b, thread simdgroup_matrix<C, 8, 8> &c,
+                                                        MSL_SITE) {
   struct Record {
     float a[2], b[2], c[2], d[2];
   } record;
@@ -69,17 +70,21 @@ inline void simdgroup_multiply_accumulate(thread simdgroup_matrix<D, 8, 8> &d, t
     record.b[i] = float(b.elements[i]);
     record.c[i] = float(c.elements[i]);
   }
-  metal_host::meet({file, line}, &record, [](void **records, int lanes) {
+  metal_host::meet({file, line}, &record, [](void **records, int lanes) MSL_UNWATCHED {
     if (lanes != 32) metal_host::stop("a matrix of a simdgroup that is not whole");
+    float left[64], right[64], sums[64];
     for (int place = 0; place < 64; ++place) {
-      auto *to = static_cast<Record *>(records[place % 32]);
-      float sum = to->c[place / 32];
-      for (int k = 0; k < 8; ++k) {
-        const int left = place / 8 * 8 + k, right = k * 8 + place % 8;
-        sum += static_cast<Record *>(records[left % 32])->a[left / 32] * static_cast<Record *>(records[right % 32])->b[right / 32];
-      }
-      to->d[place / 32] = sum;
+      const auto *from = static_cast<const Record *>(records[place % 32]);
+      left[place] = from->a[place / 32];
+      right[place] = from->b[place / 32];
+      sums[place] = from->c[place / 32];
     }
+    for (int row = 0; row < 8; ++row) {
+      for (int k = 0; k < 8; ++k) {
+        for (int col = 0; col < 8; ++col) sums[row * 8 + col] += left[row * 8 + k] * right[k * 8 + col];
+      }
+    }
+    for (int place = 0; place < 64; ++place) static_cast<Record *>(records[place % 32])->d[place / 32] = sums[place];
   });
   for (int i = 0; i < 2; ++i) d.elements[i] = D(record.d[i]);
 }
