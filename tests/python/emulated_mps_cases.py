@@ -91,7 +91,13 @@ def test_who_waits_for_whom(
 
 @pytest.mark.parametrize(
     ("version", "fast_math", "way"),
-    [("2.13.0", "0", "stream"), ("2.7.1+mps", "", "stream"), ("2.6.0", "0", "queue"), ("2.13.0", "1", "queue")],
+    [
+        ("2.13.0", "0", "stream"),
+        ("2.7.1+mps", "0", "stream"),
+        ("2.6.0", "0", "queue"),
+        ("2.13.0", "1", "queue"),
+        ("2.13.0", "", "queue"),
+    ],
 )
 def test_the_way_that_this_torch_allows(
     monkeypatch: pytest.MonkeyPatch, version: str, fast_math: str, way: str
@@ -137,14 +143,42 @@ def test_rows_that_are_apart(x: Any, mps: Any) -> None:
     same(found_stats, stats)
 
 
-def test_a_layer(rng: np.random.Generator, mps: Any) -> None:
-    layer = libbnb.nn.Linear4bit(64, 32, quant_type="nf4")
-    row = torch.from_numpy(rng.standard_normal((3, 64)).astype(np.float32))
-    layer.weight = libbnb.nn.Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4")
-    want = layer.to("cpu")(row).detach()
+LAYERS = {
+    "4 bits": lambda: libbnb.nn.Linear4bit(64, 32, quant_type="nf4"),
+    "4 bits, not nested": lambda: libbnb.nn.Linear4bit(64, 32, compress_statistics=False),
+    "int8": lambda: libbnb.nn.Linear8bitLt(64, 32, has_fp16_weights=False),
+    "int8 with outliers": lambda: libbnb.nn.Linear8bitLt(64, 32, has_fp16_weights=False, threshold=1.5),
+    "fp8": lambda: libbnb.nn.LinearFP8(64, 32),
+    "switchback": lambda: libbnb.nn.SwitchBackLinear(64, 32),
+    "ternary": lambda: libbnb.nn.BitLinear(64, 32),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_and_their_gradients(mps: Any, name: str) -> None:
+    torch.manual_seed(5)
+    layer, x = LAYERS[name]().to("cpu"), torch.randn(3, 64)  # quantized by the move
+
+    def forward_and_back() -> list[torch.Tensor]:
+        a = x.clone().requires_grad_()
+        y = layer(a)
+        y.square().sum().backward()
+        assert a.grad is not None
+        return [y.detach(), a.grad]
+
+    want = forward_and_back()
     mps()
-    # Sums in two orders: bnb.h allows (K + 8) * 2^-24 of the sum of magnitudes, which is about 10 here: 4.3e-5.
-    torch.testing.assert_close(layer(row).detach(), want, rtol=0.0, atol=4e-5)
+    for found, expected in zip(forward_and_back(), want, strict=True):
+        torch.testing.assert_close(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("layer", [libbnb.nn.Embedding4bit, libbnb.nn.Embedding8bit])
+def test_embeddings(mps: Any, layer: Any) -> None:
+    torch.manual_seed(5)
+    table, rows = layer(50, 64).to("cpu"), torch.tensor([1, 4, 49])
+    want = table(rows)
+    mps()
+    same(table(rows), want)
 
 
 @pytest.mark.parametrize("name", ["Adam", "Adam8bit", "Lion8bit", "SGD"])

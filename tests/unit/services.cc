@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Versions, error texts, memory: the bnb_<verb> functions.
-#include <bnb/bnb.h>
+#include <bnb/metal.h>
 
 #include <atomic>
 #include <cmath>
@@ -117,6 +117,17 @@ void check_memory_errors() {
   CHECK(bnb_prefetch(nullptr, 1, kCpu, nullptr) == BNB_ERROR_INVALID_ARGUMENT);
 }
 
+// What a library without Metal says of it.
+void check_metal() {
+  int64_t count = -1;
+  size_t bytes = 1;
+  const bnb_metal_launch launch{};
+  CHECK(bnb_metal_recorder() == nullptr);
+  CHECK(bnb_metal_take(&count, &bytes) == nullptr && count == 0 && bytes == 0);
+  CHECK(bnb_metal_take(&count, nullptr) == nullptr && contains(bnb_last_error(), "temporary_bytes is NULL"));
+  CHECK(bnb_metal_play(DLDevice{kDLMetal, 0}, &launch, 1, nullptr, nullptr) == BNB_ERROR_UNSUPPORTED);
+}
+
 void check_dynamic_map() {
   float code[256];
   CHECK(bnb_create_dynamic_map(1, code) == BNB_OK);
@@ -138,5 +149,6 @@ int main() {
   unit::run("memory", check_memory);
   unit::run("memory errors", check_memory_errors);
   unit::run("dynamic map", check_dynamic_map);
+  unit::run("metal", check_metal);
   return unit::summary();
 }

@@ -29,7 +29,7 @@ def encodes(torch: Any) -> bool:
     """
     version = re.match(r"(\d+)\.(\d+)", torch.__version__)
     recent = version is not None and tuple(map(int, version.groups())) >= _FIRST_VERSION
-    fast_math = os.environ.get("PYTORCH_MPS_FAST_MATH", "0") not in ("", "0")
+    fast_math = os.environ.get("PYTORCH_MPS_FAST_MATH", "0") != "0"
     return recent and not fast_math and hasattr(torch._C, "_mps_compileShader")
 
 
