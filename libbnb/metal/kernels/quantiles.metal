@@ -40,6 +40,7 @@ kernel void count_elements(constant CountArgs &args [[buffer(0)]], device const 
   enum : int { kTile = kCountThreads * kItems };
   for (long tile = long(group) * kTile; tile < args.n; tile += long(groups) * kTile) {
     const long i = tile + long(index) * kItems;
+    if (i - long(lane) * kItems >= args.n) continue;  // the same for all lanes
     float x[kItems];
     load_floats<Tag>(a, args.aligned != 0, i, args.n - i, x);
     BNB_UNROLL
@@ -68,34 +69,32 @@ kernel void sum_buckets(constant CountArgs &args [[buffer(0)]], device const uin
   enum : int { kAtOnce = kCountThreads / kLanes };
   for (int i = int(group) * kAtOnce + int(simdgroup); i < kBins && args.level == 0; i += int(groups) * kAtOnce) {
     uint sum = 0;
-    for (int j = int(lane); j < kBins; j += kLanes) sum += counts[i * kBins + j];
+    BNB_UNROLL
+    for (int v = 0; v < kBins / kLanes / 4; ++v) {
+      const uint4 four = reinterpret_cast<device const uint4 *>(counts + i * kBins)[v * kLanes + int(lane)];
+      sum += four[0] + four[1] + four[2] + four[3];
+    }
     sum = simd_sum(sum);
     if (lane == 0) sums[i] = sum;
   }
 }
 
-// A position among the elements of kBins bins: the bin that it is in, and the position there. All lanes of a simdgroup.
+// A position among the elements of kBins bins: the bin that it is in, and the position there. All lanes of a simdgroup. counts: aligned to
+// 16 bytes.
 struct BinPlace {
   uint bin, position;
 };
 inline BinPlace find_bin(device const uint *counts, uint position, uint lane) {
-  enum : int { kEach = kBins / kLanes };
-  uint mine[kEach], sum = 0;
-  BNB_UNROLL
-  for (int j = 0; j < kEach; ++j) sum += mine[j] = counts[int(lane) * kEach + j];
+  enum : uint { kEach = kBins / kLanes };
+  device const uint4 *fours = reinterpret_cast<device const uint4 *>(counts);
+  const uint4 low = fours[2 * lane], high = fours[2 * lane + 1];
+  const uint sum = low[0] + low[1] + low[2] + low[3] + high[0] + high[1] + high[2] + high[3];
   const uint up_to_here = simd_prefix_inclusive_sum(sum);
-  const uint first = ctz(ballot(up_to_here > position));  // the lane that has it
-  uint bin = lane * kEach, left = position - (up_to_here - sum);
-  bool found = false;
-  BNB_UNROLL
-  for (int j = 0; j < kEach; ++j) {
-    found = found || left < mine[j];
-    if (!found) {
-      left -= mine[j];
-      ++bin;
-    }
-  }
-  const BinPlace place = {simd_shuffle(bin, ushort(first)), simd_shuffle(left, ushort(first))};
+  const uint has_it = ctz(ballot(up_to_here > position)), left = position - simd_shuffle(up_to_here - sum, ushort(has_it));
+  // The bins of the lane that has it, one to a lane.
+  const uint count = lane < kEach ? counts[has_it * kEach + lane] : 0u, up_to_bin = simd_prefix_inclusive_sum(count);
+  const uint bin = ctz(ballot(up_to_bin > left));
+  const BinPlace place = {has_it * kEach + bin, left - simd_shuffle(up_to_bin - count, ushort(bin))};
   return place;
 }
 

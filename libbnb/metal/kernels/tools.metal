@@ -12,12 +12,11 @@ inline long next_items(uint groups) { return long(groups) * kToolThreads * kItem
 kernel void fill_bytes(constant FillArgs &args [[buffer(0)]], device uchar *a [[buffer(1)]],
                        uint index [[thread_position_in_threadgroup]], uint group [[threadgroup_position_in_grid]],
                        uint groups [[threadgroups_per_grid]]) {
-  uchar bytes[kItems];
-  BNB_UNROLL
-  for (int j = 0; j < kItems; ++j) bytes[j] = uchar(args.pattern >> uint(j % 4 * 8));
-  for (long i = first_items(group, index); i < args.bytes; i += next_items(groups)) {
-    store_bytes<kItems>(a, args.aligned != 0, i, args.bytes - i, bytes);
-  }
+  const uint4 four = {args.pattern, args.pattern, args.pattern, args.pattern};
+  const long first = long(group) * kToolThreads + index, step = long(groups) * kToolThreads;
+  const long vectors = args.aligned != 0 ? args.bytes / 16 : 0;
+  for (long i = first; i < vectors; i += step) reinterpret_cast<device uint4 *>(a)[i] = four;
+  for (long i = vectors * 16 + first; i < args.bytes; i += step) a[i] = uchar(args.pattern >> uint(i % 4 * 8));
 }
 
 kernel void count_up(constant ArrayArgs &args [[buffer(0)]], device uchar *a [[buffer(1)]],

@@ -13,7 +13,7 @@ namespace {
 constexpr int kThreads = 256, kQuantiles = 256, kLevels = 3;
 constexpr uint64_t kRanks = 2 * kQuantiles, kBuckets = 1 << 16, kBins = 256;
 
-// Parts of a workspace of zeros, in words.
+// Parts of a workspace of zeros, in words; all begin at multiples of 16 bytes.
 enum : uint64_t {
   kCounts0 = 0,
   kSums0 = kCounts0 + kBuckets,
@@ -51,8 +51,8 @@ bnb_status estimate_quantiles(const EstimateQuantilesArgs &args, Queue queue) {
   const Workspace words(queue, kWords * sizeof(uint32_t));
   commands.need(words.status());
   const auto at = [&](uint64_t part) { return Place{words.buffer(), part * sizeof(uint32_t)}; };
-  const int64_t all = kWords;
-  commands.run({"blocks", "clear_words"}, {commands.groups_for(ceil_div(all, kQuantizeThreads)), kQuantizeThreads}, all, words);
+  const kernels::FillArgs zeros{int64_t(kWords * sizeof(uint32_t)), 0, 1};
+  commands.run({"tools", "fill_bytes"}, {commands.groups_for(ceil_div(zeros.bytes, kTile)), kThreads}, zeros, words);
   const Place counts[kLevels] = {at(kCounts0), at(kCounts1), at(kCounts2)}, groups[kLevels] = {at(kGroup0), at(kGroup1), Place{}};
   const Grid over_bins{commands.groups_for(kBins * kSimdWidth / kThreads), kThreads};
   kernels::QuantileArgs places = place_quantiles(args.offset, args.n);
