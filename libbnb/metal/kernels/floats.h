@@ -14,13 +14,23 @@ enum : int { kItems = 16 };  // elements of a thread at once
 struct F32 {
   enum : int { kBytes = 4 };
   static inline float widen(uint bits) { return float_from_bits(bits); }
+  static inline float widen_normal(uint bits) { return widen(bits); }
+  static inline bool all_normal(uint4) { return true; }
   static inline uint narrow(float x) { return bits_from_float(x); }
 };
 struct F16 {
   enum : int { kBytes = 2 };
   // Subnormal numbers, of fp16 here, are those that Metal may take for zero.
   static inline float widen(uint bits) {
-    return (bits & 0x7C00u) != 0 ? float(as_type<half>(ushort(bits))) : formats::float_from_fp16(uint16_t(bits));
+    return (bits & 0x7C00u) != 0 ? widen_normal(bits) : formats::float_from_fp16(uint16_t(bits));
+  }
+  static inline float widen_normal(uint bits) { return float(as_type<half>(ushort(bits))); }
+  // Whether none of a vector's eight numbers is subnormal or zero: an exponent of zero borrows from the bit above it.
+  static inline bool all_normal(uint4 vector) {
+    uint borrowed = 0;
+    BNB_UNROLL
+    for (int w = 0; w < 4; ++w) borrowed |= (vector[w] & 0x7C007C00u) - 0x04000400u;
+    return (borrowed & 0x80008000u) == 0;
   }
   static inline uint narrow(float x) {
     return (bits_from_float(x) & 0x7FFFFFFFu) >= 0x38800000u ? uint(as_type<ushort>(half(x))) : uint(formats::fp16_from_float(x));
@@ -29,6 +39,8 @@ struct F16 {
 struct BF16 {
   enum : int { kBytes = 2 };
   static inline float widen(uint bits) { return formats::float_from_bf16(uint16_t(bits)); }
+  static inline float widen_normal(uint bits) { return widen(bits); }
+  static inline bool all_normal(uint4) { return true; }
   static inline uint narrow(float x) { return formats::bf16_from_float(x); }
 };
 
@@ -80,14 +92,15 @@ inline void widen_vectors(device const uchar *array, long i, thread float *x) {
   BNB_UNROLL
   for (int v = 0; v < kCount * Tag::kBytes / 16; ++v) {
     const uint4 vector = vectors[v];
+    const bool normal = Tag::all_normal(vector);
     BNB_UNROLL
     for (int w = 0; w < 4; ++w) {
       const uint word = vector[w];
       if (Tag::kBytes == 4) {
         x[(4 * v + w) % kCount] = Tag::widen(word);
       } else {
-        x[(8 * v + 2 * w) % kCount] = Tag::widen(word & 0xFFFFu);
-        x[(8 * v + 2 * w + 1) % kCount] = Tag::widen(word >> 16);
+        x[(8 * v + 2 * w) % kCount] = normal ? Tag::widen_normal(word & 0xFFFFu) : Tag::widen(word & 0xFFFFu);
+        x[(8 * v + 2 * w + 1) % kCount] = normal ? Tag::widen_normal(word >> 16) : Tag::widen(word >> 16);
       }
     }
   }

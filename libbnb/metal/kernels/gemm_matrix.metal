@@ -18,9 +18,11 @@ kernel void multiply_matrix(constant GemmArgs &args [[buffer(0)]], device const 
   typedef MatrixTile<Element, kRows> Tile;
   threadgroup float values[256];
   threadgroup float patches[Tile::kPatches];
-  threadgroup Element weights[Tile::kWeights];
-  threadgroup Element activations[Tile::kActivations];
-  static_assert(sizeof values + sizeof patches + sizeof weights + sizeof activations <= kMostMatrixBytes, "as the host counts on");
+  threadgroup uint4 weight_vectors[Tile::kWeights / Tile::kInVector];
+  threadgroup uint4 activation_vectors[Tile::kActivations / Tile::kInVector];
+  static_assert(sizeof values + sizeof patches + sizeof weight_vectors + sizeof activation_vectors <= kMostMatrixBytes, "see the host");
+  threadgroup Element *weights = reinterpret_cast<threadgroup Element *>(weight_vectors);
+  threadgroup Element *activations = reinterpret_cast<threadgroup Element *>(activation_vectors);
   fill_values<Codec>(args, values, index, kMatrixThreads);
   const Scales from = {scales, nested_code, nested_absmax, single};
   SplitScale common = {common_scale(args.scales, from), 1.0f};
@@ -52,11 +54,12 @@ kernel void multiply_matrix(constant GemmArgs &args [[buffer(0)]], device const 
         float w[8];
         BNB_UNROLL
         for (int j = 0; j < 8; ++j) w[j] = 0.0f;
-        if (there) Codec::decode_eight(values, args.low_first != 0, words, at, w);
-        BNB_UNROLL
-        for (int j = 0; j < 8; ++j) {
-          weights[row_of_tile * Tile::kPitch + first + at + j] = Element(there ? w[j] * scale.factor * scale.power : 0.0f);
+        if (there) {
+          Codec::decode_eight(values, args.low_first != 0, words, at, w);
+          BNB_UNROLL
+          for (int j = 0; j < 8; ++j) w[j] = w[j] * scale.factor * scale.power;
         }
+        store_eight(weights + row_of_tile * Tile::kPitch + first + at, w);
       }
       threadgroup_barrier(mem_flags::mem_threadgroup);
       Tile::multiply(activations, weights, simdgroup, sums);

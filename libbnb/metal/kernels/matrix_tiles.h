@@ -17,6 +17,7 @@ struct MatrixTile {
     kPitch = kMatrixStep + 16 / int(sizeof(Element)),  // from row to row, so that eight of them start in different banks
     kWeights = kMatrixTileN * kPitch,                  // elements
     kActivations = kRows * kPitch,
+    kInVector = 16 / int(sizeof(Element)),             // elements: tiles begin at multiples of 16 bytes
     kPatches = kMatrixThreads / kLanes * 64,           // floats: a matrix for each simdgroup
     kMs = kRows / 16,                                  // matrices of a simdgroup
     kNs = kMatrixTileN / 16
@@ -66,6 +67,29 @@ struct MatrixTile {
   }
 };
 
+// Eight elements to a multiple of 16 bytes.
+inline uint element_bits(float x) { return as_type<uint>(x); }
+inline uint element_bits(half x) { return uint(as_type<ushort>(x)); }
+#if __METAL_VERSION__ >= 310
+inline uint element_bits(bfloat x) { return uint(as_type<ushort>(x)); }
+#endif
+template <typename Element>
+inline void store_eight(threadgroup Element *place, thread const float *x) {
+  enum : int { kInWord = 4 / int(sizeof(Element)) };
+  threadgroup uint4 *vectors = reinterpret_cast<threadgroup uint4 *>(place);
+  BNB_UNROLL
+  for (int v = 0; v < 2 / kInWord; ++v) {
+    uint4 vector;
+    BNB_UNROLL
+    for (int w = 0; w < 4; ++w) {
+      const int at = (4 * v + w) * kInWord;
+      vector[w] = element_bits(Element(x[at]));
+      if (kInWord == 2) vector[w] |= element_bits(Element(x[at + kInWord - 1])) << 16;
+    }
+    vectors[v] = vector;
+  }
+}
+
 // Columns k0 .. k0 + kMatrixStep of the kRows rows from m0 on of a matrix [m, k] of floats; zeros past its edges. k is a multiple of 8.
 struct FloatRows {
   device const uchar *a;
@@ -83,8 +107,7 @@ inline void stage_rows(FloatRows from, long m0, long k0, threadgroup Element *ti
     if (m0 + row < from.m && k0 + column < from.k) {
       load_eight<Tag>(from.a, from.vectors, from.aligned, (m0 + row) * from.stride + k0 + column, x);
     }
-    BNB_UNROLL
-    for (int j = 0; j < 8; ++j) tile[row * kPitch + column + j] = Element(x[j]);
+    store_eight(tile + row * kPitch + column, x);
   }
 }
 
