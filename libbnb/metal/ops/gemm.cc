@@ -35,8 +35,8 @@ bool whole_vectors(const GemmArgs &args) {
   return args.k % (128 / format_of(args).bits) == 0 && args.blocksize % kernels::kUnit == 0;
 }
 
-// Up to here reading weights takes longer than multiplying, or about as long: an fma for each row of activations and some five
-// instructions for a weight, where a GPU of Apple's has time for some seven while half a byte comes from memory.
+// Up to here an fma for each row of activations, and what they take to load, is less than matrices need, of which the smallest tile has
+// 16 rows (docs/metal.md).
 bool few_rows(const GemmArgs &args, const Traits &) { return args.m <= kernels::kMostFewRows && whole_vectors(args); }
 Plan few_rows_plan(const GemmArgs &args, const Traits &) {
   static constexpr const char *kNames[2][4] = {{"few_nibbles_1", "few_nibbles_2", "few_nibbles_4", "few_nibbles_8"},
@@ -80,6 +80,7 @@ constexpr Method<GemmArgs> kMethods[] = {
 };
 
 bnb_status multiply(const GemmArgs &args, const Queue &queue) {
+  if (args.m == 0 || args.n == 0) return BNB_OK;
   Commands commands(queue);
   const int64_t weights = args.n * args.k;
   const Plan plan = plan_by(kMethods, args, commands.traits());
@@ -101,7 +102,7 @@ bnb_status multiply(const GemmArgs &args, const Queue &queue) {
   const uint64_t bytes = args.dtype == DType::kF32 ? 4 : 2;
   kernel_args.aligned_a = commands.aligned(bytes, args.a);
   kernel_args.aligned_out = commands.aligned(bytes, args.out);
-  kernel_args.vectors_a = commands.aligned(16, args.a) && uint64_t(args.a_stride) * bytes % 16 == 0;
+  kernel_args.vectors_a = commands.aligned(16, args.a) && (args.m == 1 || uint64_t(args.a_stride) * bytes % 16 == 0);
   kernel_args.vectors_b = commands.aligned(16, args.b);
   const Grid grid{commands.groups_for(plan.units), plan.threads};
   commands.run(plan.kernel, grid, kernel_args, args.a, args.b, args.bias, args.out, scales.scales, scales.nested_code, scales.nested_absmax,
