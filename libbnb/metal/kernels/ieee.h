@@ -122,6 +122,8 @@ __attribute__((noinline)) inline float multiply_add_slowly(float a, float b, flo
 }
 
 inline bool is_normal(float x) { return (bits_from_float(x) & ~uint(kSignBit)) - 0x00800000u < 0x7F000000u; }
+// The same, but also for infinity: a comparison is less work. A number taken for zero is none of these.
+inline bool is_large(float x) { return fabs(x) >= 1.17549435e-38f; }
 inline bool is_zero(float x) { return (bits_from_float(x) << 1) == 0; }
 
 // Below kLeastSafe for subnormal numbers only; zero is the largest.
@@ -131,7 +133,7 @@ inline uint safety(float x) { return (bits_from_float(x) << 1) - 1u; }
 // A zero is met more often than a subnormal number, and needs no more than a second look.
 inline float multiply(float a, float b) {
   const float product = a * b;
-  if (is_normal(product)) return product;
+  if (is_large(product)) return product;  // if infinite, too: zero times infinity is NaN
   return is_zero(a) || is_zero(b) ? product : multiply_slowly(a, b);
 }
 inline float divide(float a, float b) {
@@ -145,8 +147,7 @@ inline float add(float a, float b) {
 }
 inline float multiply_add(float a, float b, float c) {
   const float sum = fma(a, b, c);
-  const uint least = min(min(safety(a), safety(b)), min(safety(c), bits_from_float(sum) << 1));
-  if (least >= kLeastSafe) return sum;
+  if (is_large(sum) && min(min(safety(a), safety(b)), safety(c)) >= kLeastSafe) return sum;
   return (is_zero(a) || is_zero(b)) && is_zero(c) ? sum : multiply_add_slowly(a, b, c);
 }
 inline float subtract(float a, float b) { return add(a, float_from_bits(bits_from_float(b) ^ kSignBit)); }
