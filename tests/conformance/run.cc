@@ -30,6 +30,7 @@ std::string describe(DLDataType dtype, const uint8_t *item) {
 // The elements of the source that an item of an output was made from.
 std::string describe_source(const Call &call, const Tensor &output, int64_t item) {
   const Tensor &source = call.tensors[size_t(call.source)];
+  if (source.content.empty()) return "";
   const int64_t per_item =
       ceil_div(source.elements(), call.elements_per_item) == output.elements() ? call.elements_per_item : 1;
   std::string text;
