@@ -75,7 +75,8 @@ struct Out {
 Call integers(const Shape &s, Random &random) {
   Call call;
   const int A = add_matrix(call, "A", kI8, s.m, s.k, s.gap, codes_of(s.codes, s.m * s.k, random));
-  const int B = add_matrix(call, "B", kI8, s.n, s.k, s.gap ? s.gap + 2 : 0, codes_of(s.codes, s.n * s.k, random));
+  const bool aligned = (s.k + s.gap) % 16 == 0;  // the rows of both matrices
+  const int B = add_matrix(call, "B", kI8, s.n, s.k, s.gap && !aligned ? s.gap + 2 : s.gap, codes_of(s.codes, s.n * s.k, random));
   const Out out(call, kI32, s, random);
   call.invoke = [=](DLTensor *const *t) {
     Out::View view;
@@ -287,6 +288,7 @@ std::vector<Shape> shapes(bool quick) {
   }
   for (int64_t m : {1, 3, 14, 35}) {
     list.push_back({m, 40, 333, 7});
+    list.push_back({m, 5, 37, 11});
     list.push_back({m, 40, 256, 0, Codes::kLowest});
     list.push_back({m, 40, 256, 0, Codes::kMixedSigns});
     list.push_back({m, 3, 2100, 0, Codes::kLargest});  // beyond 2^24, where fp32 ends
@@ -339,6 +341,8 @@ CONFORMANCE(gemm_int8) {
       }
     }
   }
+  const Shape wide{2, 3, 8300};  // more columns than 256 words have bits
+  check_layer(suite, "gemm_int8/linear/" + name_in(kF16, wide) + "/threshold1", {wide, kF16, 1.0f, true});
   for (int64_t m : {1, 16, 128, 512}) {
     const Shape s{m, 4096, 4096};
     suite.bench("gemm_int8/sums/" + text_of(s), double(s.n * s.k), [&](Random &random) { return integers(s, random); });
