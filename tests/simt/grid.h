@@ -65,8 +65,8 @@ struct Times {
 };
 extern Times times;
 uint32_t warp_epoch(uint32_t warp);  // meetings of its lanes since its block began
-// What an address is of: dynamic shared memory; stacks of threads and what the scheduler knows of them; the arguments of a launch, which lie on
-// the stack of the host's thread; or something else.
+// What an address is of: dynamic shared memory; stacks of threads and what the scheduler knows of them; the arguments of a launch, which
+// lie on the stack of the host's thread; or something else.
 enum class Home { kShared, kMachine, kArguments, kElsewhere };
 Home home_of(uintptr_t address);
 
