@@ -267,6 +267,7 @@ std::vector<Case> shapes(bool quick) {
       if (k % blocksize == 0 && k > blocksize) list.push_back({m, 18, k, blocksize});
     }
   }
+  list.push_back({70, 130, 60, 20});  // more tiles than a small device has at once
   for (bnb_quant_type tq : {BNB_TQ1_0, BNB_TQ2_0}) {
     for (int64_t m : {0, 1, 2, 3, 4, 5, 8, 9, 16, 17, 33}) list.push_back({m, 37, 512, 0, tq});
     for (int64_t k : {0, 256, 768, 1280}) {
