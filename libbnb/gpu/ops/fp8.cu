@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // FP8 quantization (E4M3FN, E5M2) with one fp32 scale per block: absmax / largest finite value. EXACT.
-#include "gpu/dequantize_blocks.h"
-#include "gpu/fp8_codes.h"
+#include "gpu/decode_fp8.h"
 #include "gpu/ops.h"
 #include "gpu/quantize_blocks.h"
 
@@ -24,24 +23,6 @@ struct EncodeFp8 {
     BNB_UNROLL
     for (int j = 0; j < kItems / 4; ++j) codes[j] = four_fp8<Format>(unit + 4 * j);
     store_words<kItems / 4>(out, i, count, codes);
-  }
-};
-
-template <typename Format>
-struct DecodeFp8 {
-  struct Args {
-    const uint8_t *a;
-  };
-  struct Shared {};
-
-  const uint8_t *a;
-
-  BNB_DEVICE_METHOD DecodeFp8(const Args &args, Shared &) : a(args.a) {}
-  BNB_DEVICE_METHOD void read(int64_t i, int64_t count, float *x) const {
-    uint32_t codes[kDecodeItems / 4];
-    load_words<kDecodeItems / 4>(a, i, count, codes);
-    BNB_UNROLL
-    for (int j = 0; j < kDecodeItems / 4; ++j) values_of_fp8<Format>(codes[j], x + 4 * j);
   }
 };
 

@@ -2,8 +2,7 @@
 // OCP microscaling (MXFP4, MXFP8) and NVFP4: blocks of 32 or 16 elements, scales of 8 bits. A block lies in the registers of one
 // thread or of two neighbours, so that each element is read once; the scale of an NVFP4 tensor takes a read of its own. EXACT.
 #include "formats/mx.h"
-#include "gpu/dequantize_blocks.h"
-#include "gpu/fp8_codes.h"
+#include "gpu/decode_fp8.h"
 #include "gpu/ops.h"
 #include "gpu/quantize_blocks.h"
 
@@ -154,26 +153,7 @@ bnb_status quantize(const QuantizeMxArgs &args, const Queue &queue) {
   }
 }
 
-template <typename Format>
-struct DecodeMx {
-  struct Args {
-    const uint8_t *a;
-  };
-  struct Shared {};
-
-  const uint8_t *a;
-
-  BNB_DEVICE_METHOD DecodeMx(const Args &args, Shared &) : a(args.a) {}
-  BNB_DEVICE_METHOD void read(int64_t i, int64_t count, float *x) const {
-    uint32_t codes[kDecodeItems / 4];
-    load_words<kDecodeItems / 4>(a, i, count, codes);
-    BNB_UNROLL
-    for (int j = 0; j < kDecodeItems / 4; ++j) values_of_fp8<Format>(codes[j], x + 4 * j);
-  }
-};
-
-template <>
-struct DecodeMx<E2M1> {
+struct DecodeE2M1 {
   struct Args {
     const uint8_t *a;
   };
@@ -184,7 +164,7 @@ struct DecodeMx<E2M1> {
   const uint8_t *a;
   const Shared &shared;
 
-  BNB_DEVICE_METHOD DecodeMx(const Args &args, Shared &to_fill) : a(args.a), shared(to_fill) {
+  BNB_DEVICE_METHOD DecodeE2M1(const Args &args, Shared &to_fill) : a(args.a), shared(to_fill) {
     for (int code = int(thread_index()); code < 16; code += int(thread_count())) {
       to_fill.value[code] = formats::e2m1::decode(uint8_t(code));
     }
@@ -198,9 +178,9 @@ struct DecodeMx<E2M1> {
   }
 };
 
-template <typename Tag, typename Format>
+template <typename Tag, typename Decoder>
 bnb_status dequantize(const DequantizeMxArgs &args, const Queue &queue) {
-  return dequantize_blocks<Tag, DecodeMx<Format>>({args.a}, args.scales, args.blocksize, args.n, args.out, queue);
+  return dequantize_blocks<Tag, Decoder>({args.a}, args.scales, args.blocksize, args.n, args.out, queue);
 }
 
 }  // namespace
@@ -216,9 +196,9 @@ bnb_status dequantize_mx(const DequantizeMxArgs &args, Queue queue) {
   with_float(args.dtype, [&](auto tag) {
     using Tag = decltype(tag);
     switch (args.quant_type) {
-      case BNB_MXFP8_E4M3FN: status = dequantize<Tag, E4M3FN>(args, queue); break;
-      case BNB_MXFP8_E5M2: status = dequantize<Tag, E5M2>(args, queue); break;
-      default: status = dequantize<Tag, E2M1>(args, queue); break;
+      case BNB_MXFP8_E4M3FN: status = dequantize<Tag, DecodeFp8<E4M3FN>>(args, queue); break;
+      case BNB_MXFP8_E5M2: status = dequantize<Tag, DecodeFp8<E5M2>>(args, queue); break;
+      default: status = dequantize<Tag, DecodeE2M1>(args, queue); break;
     }
   });
   return status;
