@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 // CUDA as a backend: the table of gpu/, and what only CUDA spells its own way.
-#include "gpu/device.h"
-#include "gpu/memory.h"
-#include "gpu/ops.h"
+#include "gpu/backend.h"
 #include "gpu/sdk.h"
 
 namespace bnb::gpu {
@@ -53,14 +51,6 @@ namespace bnb::cuda {
 static bool owns(DLDeviceType type) { return type == kDLCUDA || type == kDLCUDAHost || type == kDLCUDAManaged; }
 
 extern const Backend kBackend;
-const Backend kBackend = {
-    "cuda", owns, gpu::device_count,
-#define BNB_OP(op, Args) gpu::op,
-#include "core/ops.inc"
-#include "core/tool_ops.inc"
-#undef BNB_OP
-    gpu::allocate, gpu::allocate_managed, gpu::release, gpu::copy, gpu::synchronize, gpu::prefetch,
-    nullptr, gpu::home_of, gpu::borrow, gpu::give_back,
-};
+constexpr Backend kBackend = gpu::backend("cuda", owns);
 
 }  // namespace bnb::cuda

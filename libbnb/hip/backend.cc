@@ -3,9 +3,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "gpu/device.h"
-#include "gpu/memory.h"
-#include "gpu/ops.h"
+#include "gpu/backend.h"
 #include "gpu/sdk.h"
 
 namespace bnb::gpu {
@@ -55,14 +53,6 @@ namespace bnb::hip {
 static bool owns(DLDeviceType type) { return type == kDLROCM || type == kDLROCMHost; }
 
 extern const Backend kBackend;
-const Backend kBackend = {
-    "hip", owns, gpu::device_count,
-#define BNB_OP(op, Args) gpu::op,
-#include "core/ops.inc"
-#include "core/tool_ops.inc"
-#undef BNB_OP
-    gpu::allocate, gpu::allocate_managed, gpu::release, gpu::copy, gpu::synchronize, gpu::prefetch,
-    nullptr, gpu::home_of, gpu::borrow, gpu::give_back,
-};
+constexpr Backend kBackend = gpu::backend("hip", owns);
 
 }  // namespace bnb::hip

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The emulated device as a backend: it calls itself "cuda" with warps of 32 lanes and "hip" with waves of 64, so that whoever looks
 // at names and device types sees what real ones show.
-#include "gpu/device.h"
-#include "gpu/memory.h"
-#include "gpu/ops.h"
+#include "gpu/backend.h"
 #include "simt/grid.h"
 #include "simt/runtime.h"
 
@@ -32,14 +30,6 @@ bool owns(DLDeviceType type) { return type == kType; }
 }  // namespace
 
 extern const Backend kBackend;
-const Backend kBackend = {
-    simt::kWave == 32 ? "cuda" : "hip", owns, gpu::device_count,
-#define BNB_OP(op, Args) gpu::op,
-#include "core/ops.inc"
-#include "core/tool_ops.inc"
-#undef BNB_OP
-    gpu::allocate, gpu::allocate_managed, gpu::release, gpu::copy, gpu::synchronize, gpu::prefetch,
-    nullptr, gpu::home_of, gpu::borrow, gpu::give_back,
-};
+constexpr Backend kBackend = gpu::backend(simt::kWave == 32 ? "cuda" : "hip", owns);
 
 }  // namespace bnb::BNB_SIMT_NAME
