@@ -9,6 +9,7 @@
 
 #include "formats/float16.h"
 #include "metal/device.h"
+#include "metal/expect.h"
 #include "metal/pipelines.h"
 #include "metal/sources.h"
 
@@ -19,14 +20,6 @@ const Source bnb::metal::kSources[] = {{"language", "kernel"}};
 const int bnb::metal::kSourceCount = 1;
 
 namespace {
-
-int failures = 0;
-
-void expect(bool condition, const char *what) {
-  if (condition) return;
-  ++failures;
-  std::printf("FAIL %s\n     last error: %s\n", what, bnb_last_error());
-}
 
 // A kernel on shared buffers, which the host reads afterwards.
 class Launch {

@@ -7,30 +7,16 @@
 #include <cstring>
 #include <vector>
 
+#include "metal/expect.h"
+
 namespace {
 
-int failures = 0;
-
-void expect(bool condition, const char *what) {
-  if (condition) return;
-  ++failures;
-  std::printf("FAIL %s\n     last error: %s\n", what, bnb_last_error());
-}
 bool says(const char *words) { return std::strstr(bnb_last_error(), words) != nullptr; }
 
 constexpr DLDevice kHost{kDLCPU, 0};
 constexpr DLDataType kF32{kDLFloat, 32, 1}, kU8{kDLUInt, 8, 1};
 constexpr int64_t kCount = 1000, kOdd = 24;  // a block size for which quantizers need temporary memory
 constexpr size_t kBytes = 8192, kOut = 4001, kScales = 6000;
-
-struct Tensor {
-  int64_t shape[1];
-  DLTensor tensor;
-  Tensor(void *data, DLDevice device, DLDataType dtype, int64_t n, uint64_t offset)
-      : shape{n}, tensor{data, device, 1, dtype, nullptr, nullptr, offset} {
-    tensor.shape = shape;
-  }
-};
 
 // A buffer with 1000 floats, behind which codes and scales have room; and what is in it.
 struct Memory {

@@ -12,15 +12,9 @@
 #include <thread>
 #include <vector>
 
+#include "metal/expect.h"
+
 namespace {
-
-int failures = 0;
-
-void expect(bool condition, const char *what) {
-  if (condition) return;
-  ++failures;
-  std::printf("FAIL %s\n     last error: %s\n", what, bnb_last_error());
-}
 
 constexpr DLDevice kHost{kDLCPU, 0};
 
@@ -42,15 +36,6 @@ void check_copies(DLDevice device, size_t bytes, bool managed) {
   std::free(pages);
   std::free(back);
 }
-
-struct Tensor {
-  int64_t shape[1];
-  DLTensor tensor;
-  Tensor(void *data, DLDevice device, DLDataType dtype, int64_t n, uint64_t offset)
-      : shape{n}, tensor{data, device, 1, dtype, nullptr, nullptr, offset} {
-    tensor.shape = shape;
-  }
-};
 
 constexpr DLDataType kF32{kDLFloat, 32, 1}, kU8{kDLUInt, 8, 1};
 

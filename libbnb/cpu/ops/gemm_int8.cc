@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // int8 products on the CPU: the first method of the table that fits, and LLM.int8() around it.
+#include "core/linear_int8.h"
 #include "core/scratch.h"
 #include "cpu/ops/ops.h"
 #include "cpu/ops/workspace.h"
@@ -50,38 +51,11 @@ bnb_status linear_int8(const LinearInt8Args &args, Queue queue) {
     return fail(BNB_ERROR_OUT_OF_MEMORY, "no memory for %lld bytes of codes", (long long)(args.m * args.k));
   }
 
-  QuantizeInt8Args quantize{};
-  quantize.dtype = args.dtype;
-  quantize.a = args.a;
-  quantize.rows = args.m;
-  quantize.cols = args.k;
-  quantize.row_stride = args.a_stride;
-  quantize.threshold = args.threshold;
-  quantize.out = codes.data();
-  quantize.row_stats = row_stats.data();
-  quantize.outlier_cols = outliers ? marks.data() : nullptr;
-  const bnb_status status = quantize_int8(quantize, queue);
+  const bnb_status status = quantize_int8(rows_of_layer(args, codes.data(), row_stats.data(), marks.data()), queue);
   if (status != BNB_OK) return status;
 
-  GemmInt8Args product{};
-  product.a = codes.data();
-  product.b = args.b;
-  product.m = args.m;
-  product.n = args.n;
-  product.k = product.a_stride = args.k;
-  product.b_stride = args.b_stride;
-  product.dtype = args.dtype;
-  product.row_stats = row_stats.data();
-  product.col_stats = args.col_stats;
-  product.bias_dtype = args.bias_dtype;
-  product.bias = args.bias;
-  product.x_dtype = args.dtype;
-  product.x = args.a;
-  product.x_stride = args.a_stride;
+  GemmInt8Args product = product_of_layer(args, codes.data(), row_stats.data(), columns.data());
   product.outliers = outliers ? list_columns(marks.data(), args.k, columns.data()) : 0;
-  product.outlier_cols = columns.data();
-  product.out = args.out;
-  product.out_stride = args.out_stride;
   return multiply_by_method(kernels->gemm_int8, product);
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // int8 products, and LLM.int8() around them: quantization, a list of the outlier columns made on the device, the product.
+#include "core/linear_int8.h"
 #include "gpu/any_product.h"
 #include "gpu/few_rows.h"
 #include "gpu/matrix_product.h"
@@ -107,41 +108,13 @@ bnb_status linear_int8(const LinearInt8Args &args, Queue queue) {
   uint8_t *const marks = stats + stats_bytes;
   auto *codes = reinterpret_cast<int8_t *>(marks + mark_bytes);
 
-  QuantizeInt8Args quantize{};
-  quantize.dtype = args.dtype;
-  quantize.a = args.a;
-  quantize.rows = args.m;
-  quantize.cols = args.k;
-  quantize.row_stride = args.a_stride;
-  quantize.threshold = args.threshold;
-  quantize.out = codes;
-  quantize.row_stats = stats;
-  quantize.outlier_cols = outliers ? marks : nullptr;
-  bnb_status status = quantize_int8(quantize, queue);
+  bnb_status status = quantize_int8(rows_of_layer(args, codes, stats, marks), queue);
   if (status == BNB_OK && outliers) {
     status = launch(list_columns, {1, kListThreads}, queue, marks, args.k, count + 1, count);
   }
   if (status != BNB_OK) return status;
 
-  GemmInt8Args product{};
-  product.a = codes;
-  product.b = args.b;
-  product.m = args.m;
-  product.n = args.n;
-  product.k = product.a_stride = args.k;
-  product.b_stride = args.b_stride;
-  product.dtype = args.dtype;
-  product.row_stats = stats;
-  product.col_stats = args.col_stats;
-  product.bias_dtype = args.bias_dtype;
-  product.bias = args.bias;
-  product.x_dtype = args.dtype;
-  product.x = args.a;
-  product.x_stride = args.a_stride;
-  product.outlier_cols = count + 1;
-  product.out = args.out;
-  product.out_stride = args.out_stride;
-  Int8Product p = product_of(product);
+  Int8Product p = product_of(product_of_layer(args, codes, stats, count + 1));
   p.outlier_count = outliers ? count : nullptr;
   return multiply_by_first(kCandidates, p, queue);
 }

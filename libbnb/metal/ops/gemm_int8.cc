@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // int8 products on Metal, and LLM.int8() around them: quantization, a list of the outlier columns made on the device, the product.
+#include "core/linear_int8.h"
 #include "metal/int8.h"
 #include "metal/ops.h"
 #include "metal/quantize.h"
@@ -67,22 +68,7 @@ bnb_status linear_int8(const LinearInt8Args &args, Queue queue) {
     commands.run({"gemm_int8", "list_columns"}, {1, kListThreads}, words, at(marks), at(0), at(count));
   }
 
-  GemmInt8Args product{};
-  product.b = args.b;
-  product.m = args.m;
-  product.n = args.n;
-  product.k = product.a_stride = args.k;
-  product.b_stride = args.b_stride;
-  product.dtype = args.dtype;
-  product.col_stats = args.col_stats;
-  product.bias_dtype = args.bias_dtype;
-  product.bias = args.bias;
-  product.x_dtype = args.dtype;
-  product.x = args.a;
-  product.x_stride = args.a_stride;
-  product.out = args.out;
-  product.out_stride = args.out_stride;
-  Int8Product p = product_of(commands, product);
+  Int8Product p = product_of(commands, product_of_layer(args, nullptr, nullptr, nullptr));
   p.args.counted = outliers;
   p.a = at(codes);
   p.row_stats = at(stats);
